@@ -1,0 +1,28 @@
+"""Checkpoints: the format, writing them so that nothing is ever lost, and reading them without fear."""
+
+from vae_dist.checkpoint.commit import commit, remove_leftovers
+from vae_dist.checkpoint.format import Resolved, Snapshot, State, Window
+from vae_dist.checkpoint.reading import (
+    CHECKPOINTS,
+    Checkpoint,
+    find_checkpoint,
+    latest_checkpoint,
+    load_model,
+)
+from vae_dist.checkpoint.retention import best_checkpoint, prune
+
+__all__ = [
+    "CHECKPOINTS",
+    "Checkpoint",
+    "Resolved",
+    "Snapshot",
+    "State",
+    "Window",
+    "best_checkpoint",
+    "commit",
+    "find_checkpoint",
+    "latest_checkpoint",
+    "load_model",
+    "prune",
+    "remove_leftovers",
+]

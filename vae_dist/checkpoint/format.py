@@ -1,0 +1,100 @@
+"""What a checkpoint is: the names of its files, and what each holds. Tensors are safetensors, the rest is JSON.
+
+    step-00012000/
+        model.safetensors  ema.safetensors  optimizer.safetensors  state.json  config.json
+        manifest.json      written last: SHA-256 and size of each of the others
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from vae_dist.config import Binarization, Config
+
+FORMAT = 1
+MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
+STATE, CONFIG, MANIFEST = "state.json", "config.json", "manifest.json"
+REQUIRED = frozenset({MODEL, OPTIMIZER, STATE, CONFIG})
+KNOWN = REQUIRED | {EMA}
+FOLDER_NAME = re.compile(r"step-(\d{8,})")
+
+
+def folder_name(step: int) -> str:
+    """The name of the checkpoint taken after `step` steps."""
+    return f"step-{step:08d}"
+
+
+class Part(BaseModel):
+    """A part of a checkpoint's JSON: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(Part):
+    """What the manifest knows of a file."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(Part):
+    """Every file of a checkpoint. A folder with a manifest that matches is whole."""
+
+    format: Literal[1] = FORMAT
+    files: dict[str, FileEntry]
+
+
+class Window(Part):
+    """Sums over the steps since the last logged one, over all processes."""
+
+    steps: int = 0
+    loss: float = 0.0
+    distortion: float = 0.0
+    rate: float = 0.0
+    grad_norm: float = 0.0
+
+
+class Resolved(Part):
+    """What the config left open ("auto"), as it was settled at the start of the run."""
+
+    precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool
+    threads: int
+
+
+class State(Part):
+    """All of a run's state that is no tensor."""
+
+    format: Literal[1] = FORMAT
+    step: int  # optimizer steps taken, skipped ones included
+    image_shape: tuple[int, int, int]
+    binarization: Binarization
+    resolved: Resolved
+    window: Window = Window()
+    skipped_steps: int = 0  # steps skipped for their gradient, over the run
+    skipped_in_a_row: int = 0
+    scaler: dict[str, float | int] | None = None  # fp16's loss scale
+    evaluated: bool = True  # the evaluation due at this step, if any, is done
+    val_neg_elbo: float | None = None  # of the EMA weights, where they were evaluated at this step
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that goes into a checkpoint."""
+
+    config: Config
+    state: State
+    model: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, Tensor]
+
+
+def step_of(path: Path) -> int | None:
+    """The step that a folder's name says, or None for another kind of folder."""
+    match = FOLDER_NAME.fullmatch(path.name)
+    return int(match[1]) if match else None

@@ -1,0 +1,31 @@
+"""Which checkpoints stay: the last few, and the best by validation −ELBO of the averaged weights."""
+
+import shutil
+from pathlib import Path
+
+from vae_dist.checkpoint.reading import Checkpoint, checkpoint_folders
+from vae_dist.errors import UserError
+
+
+def prune(folder: Path, keep_last: int) -> None:
+    """Delete the checkpoints that are neither among the `keep_last` newest nor the best; call it after a commit."""
+    old = checkpoint_folders(folder)[keep_last:]
+    if not old:
+        return
+    best = best_checkpoint(folder)
+    for path in old:
+        if path != best:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the lowest validation −ELBO; None where none was evaluated."""
+    scores = {path: score for path in checkpoint_folders(folder) if (score := _score(path)) is not None}
+    return min(scores, key=lambda path: scores[path], default=None)
+
+
+def _score(path: Path) -> float | None:
+    try:
+        return Checkpoint.open(path).state.val_neg_elbo
+    except UserError:
+        return None

@@ -1,0 +1,69 @@
+"""Larochelle's fixed binarization of MNIST: 50,000 train, 10,000 val and 10,000 test images of black and white."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vae_dist.data.places import data_places
+from vae_dist.data.source import Source
+from vae_dist.errors import UserError
+
+NAME = "binarized-mnist"
+ARCHIVE = "binarized_mnist.npz"
+TEXTS = "binarized_mnist_{}.amat"
+SIZES = {"train": 50_000, "valid": 10_000, "test": 10_000}
+SPLITS = {"train": "train", "valid": "val", "test": "test"}
+SIDE = 28
+
+
+def load_binarized_mnist(root: Path | None) -> Source:
+    """The fixed draw, from the packed archive or from the three original text files.
+
+    Raises:
+        UserError: it is nowhere, or a file is damaged.
+    """
+    for place in data_places(root):
+        for folder in (place / NAME, place):
+            if (folder / ARCHIVE).is_file():
+                return _source(folder / ARCHIVE, _read_archive(folder / ARCHIVE))
+            texts = {split: folder / TEXTS.format(split) for split in SIZES}
+            if all(path.is_file() for path in texts.values()):
+                return _source(folder, {split: _read_text(path) for split, path in texts.items()})
+    looked_at = "\n".join(f"  {place}" for place in data_places(root))
+    raise UserError(
+        f"{NAME} was not found. These places were looked at:\n{looked_at}\n"
+        f"Put {ARCHIVE} or {', '.join(TEXTS.format(split) for split in SIZES)} into one of them."
+    )
+
+
+def _source(origin: Path, bits: dict[str, UInt8[np.ndarray, "n pixels"]]) -> Source:
+    for split, size in SIZES.items():
+        if bits[split].shape != (size, SIDE * SIDE):
+            raise UserError(f"{origin} is damaged: {split} is not {size:,} images of {SIDE}×{SIDE} pixels.")
+    return Source(NAME, str(origin), {SPLITS[split]: _to_images(rows) for split, rows in bits.items()})
+
+
+def _to_images(bits: UInt8[np.ndarray, "n pixels"]) -> UInt8[Tensor, "n 1 28 28"]:
+    return torch.from_numpy(bits * 255).view(-1, 1, SIDE, SIDE)
+
+
+def _read_archive(path: Path) -> dict[str, UInt8[np.ndarray, "n pixels"]]:
+    """Rows of 784 bits, packed into 98 bytes; arrays only, nothing that could hold code."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {split: np.unpackbits(archive[split], axis=1) for split in SIZES}
+    except (KeyError, ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} can't be read: {error}.") from error
+
+
+def _read_text(path: Path) -> UInt8[np.ndarray, "n pixels"]:
+    """Lines of 784 zeros and ones."""
+    characters = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    digits = characters[(characters == ord("0")) | (characters == ord("1"))] - ord("0")
+    if digits.size % (SIDE * SIDE):
+        raise UserError(f"{path} is damaged: {digits.size:,} digits are no whole number of images.")
+    return digits.reshape(-1, SIDE * SIDE)

@@ -1,0 +1,113 @@
+"""MNIST and Fashion-MNIST: found where data is looked for, else downloaded once for each host."""
+
+import secrets
+import shutil
+import socket
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+from vae_dist.data.idx import read_idx_images
+from vae_dist.data.places import cache_folder, data_places
+from vae_dist.data.source import Source
+from vae_dist.errors import UserError
+
+VAL_SIZE = 10_000
+FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+# CRC-32 of all pixels. The two sets have files of the same names and sizes; this tells them apart.
+KNOWN_PIXELS = {
+    0xf3639b56: "mnist",
+    0xe4ca5f57: "mnist",
+    0xae65dccd: "fashion-mnist",
+    0x12728439: "fashion-mnist",
+}
+DOWNLOAD_TIMEOUT_S = 30
+
+
+def load_mnist(name: str, root: Path | None) -> Source:
+    """MNIST or Fashion-MNIST from the first place that has both of its image files.
+
+    Raises:
+        UserError: it is nowhere and can't be downloaded, a file is damaged, or the files are the other set's.
+    """
+    folder = _find(name, root) or _download(name, root)
+    splits = {split: read_idx_images(path) for split, path in _files_in(folder).items()}
+    for split, images in splits.items():
+        actual = KNOWN_PIXELS.get(zlib.crc32(images.numpy()), name)
+        if actual != name:
+            raise UserError(f"The {split} images in {folder} are {actual}'s, not {name}'s.")
+    return Source(name, str(folder), splits)
+
+
+def _folders(name: str, place: Path) -> list[Path]:
+    """Where in a place a set may be: in a folder of its own, as torchvision has it, or right there."""
+    return [place / name, place / TORCHVISION_CLASSES[name] / "raw", place]
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """The file of each split, plain or .gz, for the splits that have one."""
+    found = {}
+    for split, stem in FILES.items():
+        for path in (folder / stem, folder / f"{stem}.gz"):
+            if path.is_file():
+                found[split] = path
+                break
+    return found
+
+
+def _find(name: str, root: Path | None) -> Path | None:
+    for place in data_places(root):
+        for folder in _folders(name, place):
+            if len(_files_in(folder)) == len(FILES):
+                return folder
+    return None
+
+
+def _download(name: str, root: Path | None) -> Path:
+    """Let torchvision download into a temporary folder of the cache, then rename it; one process at a time."""
+    target = cache_folder() / name
+    try:
+        with _alone(cache_folder()):
+            if len(_files_in(target)) < len(FILES):
+                _fetch(TORCHVISION_CLASSES[name], target)
+    except (URLError, RuntimeError, OSError) as error:
+        looked_at = "\n".join(f"  {place}" for place in data_places(root))
+        raise UserError(
+            f"{name} was not found and can't be downloaded ({_first_line(error)}). These places were looked at:\n"
+            f"{looked_at}\nPut {' and '.join(f'{stem}.gz' for stem in FILES.values())} into one of them, in a folder "
+            f"named {name}, or name their folder with --set data.root=FOLDER."
+        ) from error
+    return target
+
+
+def _fetch(torchvision_class: str, target: Path) -> None:
+    from torchvision import datasets  # seconds of import, for this one job
+
+    temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")
+    default_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        getattr(datasets, torchvision_class)(root=temporary, download=True)
+        shutil.rmtree(target, ignore_errors=True)
+        (temporary / torchvision_class / "raw").rename(target)
+    finally:
+        socket.setdefaulttimeout(default_timeout)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one process of this host at a time."""
+    import fcntl  # not on Windows, where data has to be put in place by hand
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "download.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".: ")

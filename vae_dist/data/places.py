@@ -1,0 +1,21 @@
+"""Where data is looked for, and in which order."""
+
+import os
+from pathlib import Path
+
+ENVIRONMENT_VARIABLE = "VAE_DIST_DATA"
+SYSTEM_PLACES = (Path("/usr/share/datasets"),)
+
+
+def cache_folder() -> Path:
+    """The user's own folder for downloaded data."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae-dist"
+
+
+def data_places(root: Path | None) -> list[Path]:
+    """The config's folder, the environment's, the user's cache, then the system's."""
+    asked = [root.expanduser()] if root else []
+    environment = os.environ.get(ENVIRONMENT_VARIABLE)
+    if environment:
+        asked.append(Path(environment).expanduser())
+    return [*asked, cache_folder(), *SYSTEM_PLACES]

@@ -1,0 +1,74 @@
+"""A set of images that is small enough to be one tensor on the training device."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from vae_dist.config import Binarization
+from vae_dist.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images by split and index.
+
+    Attributes:
+        name: what the set is called.
+        origin: where it was found, for people.
+        splits: the images of "train" and, where there are any, of "val" and "test".
+        binarization: what the likelihood is asked about: "dynamic" for a fresh Bernoulli draw at every use, "static"
+            where the images are a fixed draw already, "none" for grey levels.
+    """
+
+    name: str
+    origin: str
+    splits: dict[str, UInt8[Tensor, "n c h w"]]
+    binarization: Binarization = "none"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        _, channels, height, width = self.splits["train"].shape
+        return channels, height, width
+
+    def size(self, split: str) -> int:
+        """How many images a split has."""
+        return len(self.splits[split])
+
+    def images(self, split: str, indices: Int64[Tensor, " n"] | range) -> UInt8[Tensor, "n c h w"]:
+        """Some images, by their place in a split."""
+        images = self.splits[split]
+        if isinstance(indices, range):
+            return images[indices.start : indices.stop]
+        return images.index_select(0, indices.to(images.device))
+
+    def split_named(self, split: str) -> str:
+        """`split` itself, if there is one of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if split not in self.splits:
+            raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
+        return split
+
+    def hold_out(self, count: int) -> Self:
+        """The last `count` images of train become the split "val".
+
+        Raises:
+            UsageError: that would leave nothing to train on.
+        """
+        if count == 0:
+            return self
+        train = self.splits["train"]
+        if count >= len(train):
+            raise UsageError(f"data.val_size {count} leaves nothing of the {len(train)} images of {self.name}.")
+        rest = {split: images for split, images in self.splits.items() if split != "train"}
+        return replace(self, splits={"train": train[:-count], "val": train[-count:], **rest})
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return replace(self, splits={split: images.to(device) for split, images in self.splits.items()})

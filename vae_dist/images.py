@@ -1,0 +1,162 @@
+"""Pictures: reading and fitting a user's own, laying out grids, and writing PNG and GIF.
+
+Images are uint8 tensors of shape (n, channels, height, width), with 1 (grey) or 3 (RGB) channels.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from vae_dist.errors import UserError
+from vae_dist.files import replace_file
+
+GAP = 2  # pixels between the tiles of a grid
+MIN_TILE = 56  # smaller images are enlarged by a whole factor to at least this side
+BACKGROUND = (24, 24, 27)
+INK = (228, 228, 231)
+LABEL_HEIGHT = 16
+FRAME_MS = 80
+
+
+def to_bytes(means: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Pixel values in [0, 1] (clamped) as bytes, rounded to the nearest."""
+    return (means.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def read_image(path: Path) -> Image.Image:
+    """Open a picture of any common format and mode, upright.
+
+    Raises:
+        UserError: there is no such file, or it is no picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return ImageOps.exif_transpose(picture).copy()
+    except FileNotFoundError as error:
+        raise UserError(f"There is no image {path}.") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder; give the path of an image.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{path} is too large: {error}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is no image that can be read: {error}.") from error
+
+
+def fit_image(picture: Image.Image, image_shape: Sequence[int]) -> UInt8[Tensor, "c h w"]:
+    """Make any picture one that a model of `image_shape` can take.
+
+    The rule: transparency is laid over black, colours become grey or RGB as the model has it, 16-bit levels become
+    8-bit; then the largest centred part with the model's proportions is resized to its height and width (Lanczos).
+    """
+    channels, height, width = image_shape
+    if picture.mode.startswith("I") or picture.mode == "F":
+        levels = np.asarray(picture, dtype=np.float64)
+        scale = 255 / 65535 if levels.max() > 255 else 1.0
+        picture = Image.fromarray((levels * scale).clip(0, 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)
+    return _to_tensor(fitted)
+
+
+def grid(images: UInt8[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
+    """Images in rows, as near to a square as they go; an unfilled place stays background."""
+    tiles = [_to_picture(image) for image in images]
+    columns = columns or math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    width, height = tiles[0].size
+    sheet = Image.new(
+        "RGB", (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP), color=BACKGROUND
+    )
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        sheet.paste(tile, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
+    return sheet
+
+
+def comparison(
+    originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tensor, "n c h w"], columns: int = 8
+) -> Image.Image:
+    """Rows of originals, each with its reconstructions right below it; both are named beside every row."""
+    columns = min(columns, len(originals))
+    rows = []
+    for start in range(0, len(originals), columns):
+        part = slice(start, start + columns)
+        rows.append(_labelled("original", grid(originals[part], columns)))
+        rows.append(_labelled("reconstruction", grid(reconstructions[part], columns)))
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG (or another format by the suffix), replacing a file that is there in one step.
+
+    Raises:
+        UserError: the suffix names no picture format, `path` is a folder, or the disk refuses.
+    """
+    _save(path, [picture])
+
+
+def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"]) -> None:
+    """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip."""
+    if path.suffix.lower() == ".gif":
+        pictures = [_to_picture(frame) for frame in frames]
+        _save(path, [*pictures, *reversed(pictures[1:-1])])
+    else:
+        _save(path, [grid(frames, columns=len(frames))])
+
+
+def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
+    suffix = path.suffix.lower()
+    file_format = Image.registered_extensions().get(suffix)
+    if file_format is None or file_format not in Image.SAVE:
+        raise UserError(f"{path}: {suffix or 'no suffix'} names no picture format; end the name in .png.")
+    buffer = io.BytesIO()
+    if len(pictures) == 1:
+        pictures[0].save(buffer, format=file_format)
+    else:
+        first, *rest = pictures
+        first.save(buffer, format=file_format, save_all=True, append_images=rest, duration=FRAME_MS, loop=0)
+    try:
+        replace_file(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def _labelled(label: str, row: Image.Image) -> Image.Image:
+    font = ImageFont.load_default()
+    sheet = Image.new("RGB", (max(row.width, int(font.getlength(label)) + 2 * GAP), row.height + LABEL_HEIGHT), BACKGROUND)
+    ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
+    sheet.paste(row, (0, LABEL_HEIGHT))
+    return sheet
+
+
+def _to_picture(image: UInt8[Tensor, "c h w"]) -> Image.Image:
+    channels, height, width = image.shape
+    if channels not in (1, 3):
+        raise UserError(f"An image of {channels} channels can't be drawn; only 1 (grey) and 3 (RGB) can.")
+    array = image.permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(array[..., 0] if channels == 1 else array)
+    factor = max(1, math.ceil(MIN_TILE / min(height, width)))
+    return picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+
+
+def _to_tensor(picture: Image.Image) -> UInt8[Tensor, "c h w"]:
+    array = np.array(picture)
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())

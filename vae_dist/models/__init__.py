@@ -1,0 +1,35 @@
+"""The models, and which one a config means."""
+
+import math
+
+import torch
+
+from vae_dist.config import ModelConfig
+from vae_dist.likelihoods import build_likelihood
+from vae_dist.models.base import FlatModel, ImageShape, Model, Terms
+from vae_dist.models.mlp import VariationalAutoEncoder
+from vae_dist.priors import build_prior
+
+__all__ = ["FlatModel", "ImageShape", "Model", "Terms", "VariationalAutoEncoder", "build_model", "initial_model"]
+
+
+def build_model(config: ModelConfig, image_shape: ImageShape) -> Model:
+    """The model that a config names, for images of a shape, with weights from torch's global random state."""
+    likelihood, prior = build_likelihood(config), build_prior(config)
+    match config.kind:
+        case "mlp":
+            return VariationalAutoEncoder(
+                math.prod(image_shape),
+                config.h_dim,
+                config.z_dim,
+                image_shape=image_shape,
+                likelihood=likelihood,
+                prior=prior,
+            )
+
+
+def initial_model(config: ModelConfig, image_shape: ImageShape, seed: int) -> Model:
+    """The model as it is before training: the same weights for a seed in every process, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(config, image_shape)

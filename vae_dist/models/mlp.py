@@ -1,0 +1,76 @@
+"""The classic: a multilayer perceptron each way, 784 → 200 → 20 → 200 → 784 (arXiv:1312.6114, appendix C)."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vae_dist.distributions import DiagonalGaussian, positive_sigma
+from vae_dist.likelihoods import Bernoulli, Likelihood
+from vae_dist.models.base import FlatModel, ImageShape
+from vae_dist.priors import Prior, StandardNormal
+
+
+class VariationalAutoEncoder(FlatModel):
+    """The VAE of the tutorials, on images flattened to `input_dim` numbers.
+
+    Args:
+        input_dim: pixels of an image, over all channels.
+        h_dim: hidden units of the encoder and of the decoder.
+        z_dim: latent dimensions.
+        image_shape: (channels, height, width) that the pixels make up; one row of grey ones unless given.
+        likelihood: what the decoder's outputs mean; Bernoulli logits unless given.
+        prior: p(z); standard normal unless given.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        h_dim: int = 200,
+        z_dim: int = 20,
+        *,
+        image_shape: ImageShape | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+    ) -> None:
+        super().__init__(
+            image_shape or (1, 1, input_dim), z_dim, likelihood or Bernoulli(), prior or StandardNormal()
+        )
+        if math.prod(self.image_shape) != input_dim:
+            raise ValueError(f"An image of shape {self.image_shape} doesn't have {input_dim} pixels.")
+        self.image_to_hidden = nn.Linear(input_dim, h_dim)
+        self.hidden_to_mu = nn.Linear(h_dim, z_dim)
+        self.hidden_to_sigma = nn.Linear(h_dim, z_dim)
+        self.z_to_hidden = nn.Linear(z_dim, h_dim)
+        self.hidden_to_image = nn.Linear(h_dim, input_dim)
+
+    def encode(self, x: Float[Tensor, "*batch pixels"]) -> tuple[Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
+        """Mean and standard deviation (positive) of q(z|x) for flat images."""
+        hidden = F.relu(self.image_to_hidden(x))
+        return self.hidden_to_mu(hidden), positive_sigma(self.hidden_to_sigma(hidden))
+
+    def decode(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch pixels"]:
+        """Pixel means E[x|z] of flat images; in [0, 1] under the Bernoulli likelihood."""
+        return self.likelihood.mean(self._decoder(z))
+
+    def forward(
+        self, x: Float[Tensor, "*batch pixels"]
+    ) -> tuple[Float[Tensor, "*batch pixels"], Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
+        """Reconstruction, mu and sigma of flat images, with fresh noise from torch's global state."""
+        mu, sigma = self.encode(x)
+        z = DiagonalGaussian(mu, sigma).rsample(torch.randn_like(sigma))
+        return self.decode(z), mu, sigma
+
+    def posterior(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
+        """q(z|x)."""
+        return DiagonalGaussian(*self.encode(x.flatten(1)))
+
+    def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
+        """The decoder's outputs, as images."""
+        return self._decoder(z).unflatten(-1, self.image_shape)
+
+    def _decoder(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch pixels"]:
+        output: Tensor = self.hidden_to_image(F.relu(self.z_to_hidden(z)))
+        return output
