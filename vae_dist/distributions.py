@@ -28,7 +28,7 @@ class DiagonalGaussian:
     sigma: Float[Tensor, "*shape"]
 
     def rsample(self, eps: Float[Tensor, "*samples_shape"]) -> Float[Tensor, "*samples_shape"]:
-        """mu + sigma · eps, for standard normal `eps` (Kingma and Welling, arXiv:1312.6114, eq. 10)."""
+        """Mu + sigma · eps, for standard normal `eps` (Kingma and Welling, arXiv:1312.6114, eq. 10)."""
         return self.mu.float() + self.sigma.float() * eps
 
     def log_prob(self, z: Float[Tensor, "*samples_shape"]) -> Float[Tensor, "*samples_shape"]:

@@ -77,9 +77,7 @@ def grid(images: UInt8[Tensor, "n c h w"], columns: int | None = None) -> Image.
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     width, height = tiles[0].size
-    sheet = Image.new(
-        "RGB", (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP), color=BACKGROUND
-    )
+    sheet = Image.new("RGB", (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP), color=BACKGROUND)
     for place, tile in enumerate(tiles):
         row, column = divmod(place, columns)
         sheet.paste(tile, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
@@ -141,7 +139,9 @@ def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
 
 def _labelled(label: str, row: Image.Image) -> Image.Image:
     font = ImageFont.load_default()
-    sheet = Image.new("RGB", (max(row.width, int(font.getlength(label)) + 2 * GAP), row.height + LABEL_HEIGHT), BACKGROUND)
+    sheet = Image.new(
+        "RGB", (max(row.width, int(font.getlength(label)) + 2 * GAP), row.height + LABEL_HEIGHT), BACKGROUND
+    )
     ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
     sheet.paste(row, (0, LABEL_HEIGHT))
     return sheet

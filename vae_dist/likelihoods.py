@@ -33,7 +33,7 @@ class Likelihood(nn.Module, ABC):
     def log_prob(
         self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "samples batch c h w"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) of every image under every draw of z, in nats.
+        """Log p(x|z) of every image under every draw of z, in nats.
 
         Raises:
             ValueError: a pixel is outside [0, 1].
@@ -49,7 +49,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def pixel_log_prob(self, x: Float[Tensor, "*#shape"], parameters: Float[Tensor, "*#shape"]) -> Tensor:
-        """log p of every pixel value, in nats; pixels are independent given z."""
+        """Log p of every pixel value, in nats; pixels are independent given z."""
 
     @abstractmethod
     def mean(self, parameters: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -69,7 +69,5 @@ def _by_index(
     device: torch.device,
 ) -> Tensor:
     generator = torch.Generator()
-    drawn = [
-        draw(*shape, generator=generator.manual_seed(derive_seed(purpose, seed, index))) for index in indices
-    ]
+    drawn = [draw(*shape, generator=generator.manual_seed(derive_seed(purpose, seed, index))) for index in indices]
     return torch.stack(drawn).to(device)

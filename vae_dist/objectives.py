@@ -54,7 +54,7 @@ class ELBO(nn.Module):
         """The rate that is paid for."""
         if self.free_bits == 0:
             return rate
-        means = rate.unflatten(0, (-1, self.micro_size)).mean(1)
+        means: Tensor = rate.unflatten(0, (-1, self.micro_size)).mean(1)
         return means.clamp(min=self.free_bits).repeat_interleave(self.micro_size, 0)
 
 

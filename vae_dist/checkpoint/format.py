@@ -1,8 +1,8 @@
 """What a checkpoint is: the names of its files, and what each holds. Tensors are safetensors, the rest is JSON.
 
-    step-00012000/
-        model.safetensors  ema.safetensors  optimizer.safetensors  state.json  config.json
-        manifest.json      written last: SHA-256 and size of each of the others
+step-00012000/
+    model.safetensors  ema.safetensors  optimizer.safetensors  state.json  config.json
+    manifest.json      written last: SHA-256 and size of each of the others
 """
 
 import re
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_dist.config import Binarization, Config
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
 STATE, CONFIG, MANIFEST = "state.json", "config.json", "manifest.json"
 REQUIRED = frozenset({MODEL, OPTIMIZER, STATE, CONFIG})

@@ -7,7 +7,7 @@ ones that the config calls for, before memory is taken for any of them. No code 
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

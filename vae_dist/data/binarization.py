@@ -16,9 +16,7 @@ from vae_dist.noise import uniforms_by_index
 STATIC_SEED = 0  # part of the data's definition: the same fixed draw in every run
 
 
-def to_unit(
-    images: UInt8[Tensor, "n c h w"], uniforms: Float[Tensor, "n c h w"] | None
-) -> Float[Tensor, "n c h w"]:
+def to_unit(images: UInt8[Tensor, "n c h w"], uniforms: Float[Tensor, "n c h w"] | None) -> Float[Tensor, "n c h w"]:
     """Pixels in [0, 1]: a Bernoulli draw where uniforms are given, else the grey levels."""
     if uniforms is None:
         return images / 255

@@ -63,7 +63,7 @@ def _read_archive(path: Path) -> dict[str, UInt8[np.ndarray, "n pixels"]]:
 def _read_text(path: Path) -> UInt8[np.ndarray, "n pixels"]:
     """Lines of 784 zeros and ones."""
     characters = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    digits = characters[(characters == ord("0")) | (characters == ord("1"))] - ord("0")
+    digits: UInt8[np.ndarray, " digits"] = characters[(characters == ord("0")) | (characters == ord("1"))] - ord("0")
     if digits.size % (SIDE * SIDE):
         raise UserError(f"{path} is damaged: {digits.size:,} digits are no whole number of images.")
     return digits.reshape(-1, SIDE * SIDE)

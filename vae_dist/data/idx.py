@@ -37,9 +37,8 @@ def read_idx_images(path: Path) -> UInt8[Tensor, "n 1 h w"]:
 
 
 def _decompressed(path: Path) -> bytearray:
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    decompress = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
     try:
-        with opener(path, "rb") as file:
-            return bytearray(file.read())
+        return bytearray(decompress(path.read_bytes()))
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"{path} can't be read: {error}. Fetch it again, or look at its permissions.") from error

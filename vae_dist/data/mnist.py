@@ -19,9 +19,9 @@ FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 # CRC-32 of all pixels. The two sets have files of the same names and sizes; this tells them apart.
 KNOWN_PIXELS = {
-    0xf3639b56: "mnist",
-    0xe4ca5f57: "mnist",
-    0xae65dccd: "fashion-mnist",
+    0xF3639B56: "mnist",
+    0xE4CA5F57: "mnist",
+    0xAE65DCCD: "fashion-mnist",
     0x12728439: "fashion-mnist",
 }
 DOWNLOAD_TIMEOUT_S = 30
@@ -36,7 +36,7 @@ def load_mnist(name: str, root: Path | None) -> Source:
     folder = _find(name, root) or _download(name, root)
     splits = {split: read_idx_images(path) for split, path in _files_in(folder).items()}
     for split, images in splits.items():
-        actual = KNOWN_PIXELS.get(zlib.crc32(images.numpy()), name)
+        actual = KNOWN_PIXELS.get(zlib.crc32(images.numpy().tobytes()), name)
         if actual != name:
             raise UserError(f"The {split} images in {folder} are {actual}'s, not {name}'s.")
     return Source(name, str(folder), splits)

@@ -9,6 +9,7 @@ from vae_dist.likelihoods import build_likelihood
 from vae_dist.models.base import FlatModel, ImageShape, Model, Terms
 from vae_dist.models.mlp import VariationalAutoEncoder
 from vae_dist.priors import build_prior
+from vae_dist.seeds import derive_seed
 
 __all__ = ["FlatModel", "ImageShape", "Model", "Terms", "VariationalAutoEncoder", "build_model", "initial_model"]
 
@@ -31,5 +32,5 @@ def build_model(config: ModelConfig, image_shape: ImageShape) -> Model:
 def initial_model(config: ModelConfig, image_shape: ImageShape, seed: int) -> Model:
     """The model as it is before training: the same weights for a seed in every process, on the CPU."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(derive_seed("weights", seed))
         return build_model(config, image_shape)

@@ -37,6 +37,7 @@ class Model(nn.Module, ABC):
     image_shape: ImageShape
     likelihood: Likelihood
     noise_size: int  # standard normals that one draw of all latents takes
+    latent_size: int  # latent dimensions, over all groups
 
     @abstractmethod
     def terms(self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"]) -> Terms:
@@ -64,7 +65,7 @@ class FlatModel(Model):
     def __init__(self, image_shape: ImageShape, z_dim: int, likelihood: Likelihood, prior: Prior) -> None:
         super().__init__()
         self.image_shape = image_shape
-        self.noise_size = z_dim
+        self.noise_size = self.latent_size = z_dim
         self.likelihood = likelihood
         self.prior = prior
 

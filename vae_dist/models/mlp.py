@@ -35,9 +35,7 @@ class VariationalAutoEncoder(FlatModel):
         likelihood: Likelihood | None = None,
         prior: Prior | None = None,
     ) -> None:
-        super().__init__(
-            image_shape or (1, 1, input_dim), z_dim, likelihood or Bernoulli(), prior or StandardNormal()
-        )
+        super().__init__(image_shape or (1, 1, input_dim), z_dim, likelihood or Bernoulli(), prior or StandardNormal())
         if math.prod(self.image_shape) != input_dim:
             raise ValueError(f"An image of shape {self.image_shape} doesn't have {input_dim} pixels.")
         self.image_to_hidden = nn.Linear(input_dim, h_dim)
@@ -69,7 +67,8 @@ class VariationalAutoEncoder(FlatModel):
 
     def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
         """The decoder's outputs, as images."""
-        return self._decoder(z).unflatten(-1, self.image_shape)
+        images: Tensor = self._decoder(z).unflatten(-1, self.image_shape)
+        return images
 
     def _decoder(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch pixels"]:
         output: Tensor = self.hidden_to_image(F.relu(self.z_to_hidden(z)))

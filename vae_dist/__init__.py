@@ -1,0 +1,32 @@
+"""Train variational autoencoders on images, from one CPU to many GPUs, with numbers that hold.
+
+The names below are loaded when they are first used, so that `import vae_dist` imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vae_dist.checkpoint import load_model
+    from vae_dist.config import Config
+    from vae_dist.evaluation import evaluate
+    from vae_dist.models import VariationalAutoEncoder
+    from vae_dist.training import train
+
+__all__ = ["Config", "VariationalAutoEncoder", "evaluate", "load_model", "train"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "vae_dist.config",
+    "VariationalAutoEncoder": "vae_dist.models",
+    "evaluate": "vae_dist.evaluation",
+    "load_model": "vae_dist.checkpoint",
+    "train": "vae_dist.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,192 @@
+"""How good a model is on a split: every figure with its unit, its bound and its standard error.
+
+The images are scored in fixed blocks and the draws in fixed chunks, with noise keyed by the image's index; what each
+image gave is collected from all processes and added up exactly. So a figure depends neither on the number of
+processes nor on which of them scored what, and the memory it takes doesn't grow with k.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from vae_dist.config import Binarization
+from vae_dist.data import Source, to_unit
+from vae_dist.likelihoods import Bernoulli
+from vae_dist.models import ImageShape, Model, Terms
+from vae_dist.noise import normals_by_index, uniforms_by_index
+from vae_dist.order import share_of
+
+BLOCK = 100  # images scored together
+MAX_CHUNK = 50  # draws of z an image scored together
+PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
+ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
+DISTORTION, RATE, NLL = range(3)  # columns of per-image results
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What an evaluation found. Everything in nats an image, unless it says otherwise.
+
+    On grey levels under a Bernoulli likelihood there is no likelihood to estimate: the distortion is a cross-entropy,
+    and `nll`, `nll_se` and `bits_per_dim` are None.
+    """
+
+    split: str
+    images: int
+    k: int  # draws of z an image
+    seed: int  # of the evaluation's noise
+    binarization: Binarization
+    neg_elbo: float  # distortion + rate: an upper bound on the NLL
+    neg_elbo_se: float | None  # standard error over images; None for a single one
+    distortion: float  # −E_q log p(x|z)
+    rate: float  # KL(q(z|x) ‖ p(z)): exact where it has a closed form
+    nll: float | None  # importance-weighted −log p(x): a tighter upper bound, down to the NLL as k grows
+    nll_se: float | None
+    bits_per_dim: float | None  # nll / (pixels · log 2), where the likelihood is of discrete pixels
+    active_units: int  # latent dimensions with Var_x E[z|x] > 0.01
+    latent_units: int
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that share an evaluation: which one this is, and how they speak.
+
+    `add` sums a tensor over all of them, in place; `stop` says whether any of them has been told to stop.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    add: Callable[[Tensor], None] = lambda _: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def evaluate(
+    model: Model, source: Source, split: str, *, k: int = 1, seed: int = 0, team: Team | None = None
+) -> Figures | None:
+    """Score a split with k draws of z an image.
+
+    Args:
+        model: in evaluation mode, on the device of `source`.
+        source: where the images are.
+        split: which of them.
+        k: draws of z an image; the estimate of −log p(x) is a bound that gets tighter with k.
+        seed: of the noise, which is a function of it and the image's index.
+        team: the processes that share the work; all of them get the figures.
+
+    Returns:
+        The figures, or None if a process was told to stop.
+
+    Raises:
+        UsageError: the source has no such split.
+    """
+    team = team or Team()
+    size = source.size(source.split_named(split))
+    blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+    mine = share_of(len(blocks), team.rank, team.processes)
+    per_image = torch.zeros(size, 3, dtype=torch.float64)
+    moments: dict[int, Float64[Tensor, "2 z"]] = {}
+    for turn in range(math.ceil(len(blocks) / team.processes)):  # as many for everyone, so that all stop together
+        if team.stop():
+            return None
+        if turn < len(mine):
+            block = blocks[mine[turn]]
+            per_image[block.start : block.stop], moments[mine[turn]] = _score_block(
+                model, source, split, block, k, seed
+            )
+    team.add(per_image)
+    neg_elbo, neg_elbo_se = _mean_and_error(per_image[:, DISTORTION] + per_image[:, RATE])
+    nll, nll_se = _mean_and_error(per_image[:, NLL])
+    cross_entropy = source.binarization == "none" and isinstance(model.likelihood, Bernoulli)
+    bits_per_dim = nll / (math.prod(model.image_shape) * math.log(2)) if model.likelihood.discrete else None
+    variance = _variance_of_means(moments, len(blocks), size, model.latent_size, team)
+    return Figures(
+        split=split,
+        images=size,
+        k=k,
+        seed=seed,
+        binarization=source.binarization,
+        neg_elbo=neg_elbo,
+        neg_elbo_se=neg_elbo_se,
+        distortion=_mean_and_error(per_image[:, DISTORTION])[0],
+        rate=_mean_and_error(per_image[:, RATE])[0],
+        nll=None if cross_entropy else nll,
+        nll_se=None if cross_entropy else nll_se,
+        bits_per_dim=None if cross_entropy else bits_per_dim,
+        active_units=int((variance > ACTIVE_VARIANCE).sum()),
+        latent_units=model.latent_size,
+    )
+
+
+def chunk_size(image_shape: ImageShape) -> int:
+    """How many draws of z an image are scored together."""
+    return max(1, min(MAX_CHUNK, PIXELS_IN_FLIGHT // (BLOCK * math.prod(image_shape))))
+
+
+def targets(source: Source, split: str, indices: range, seed: int) -> Float[Tensor, "n c h w"]:
+    """What the likelihood is asked about: under dynamic binarization, one draw for each seed and image."""
+    images = source.images(split, indices)
+    if source.binarization != "dynamic":
+        return to_unit(images, None)
+    uniforms = uniforms_by_index(f"binarization of {split}", seed, indices, images.shape[1:], images.device)
+    return to_unit(images, uniforms)
+
+
+@torch.no_grad()
+def _score_block(
+    model: Model, source: Source, split: str, block: range, k: int, seed: int
+) -> tuple[Float64[Tensor, "n 3"], Float64[Tensor, "2 z"]]:
+    x = targets(source, split, block, seed)
+    distortion = torch.zeros(len(block), dtype=torch.float64)
+    rate = torch.zeros_like(distortion)
+    log_sum_weights = torch.full_like(distortion, -math.inf)
+    for eps in _chunks_of_noise(model, split, block, k, seed, x.device):
+        terms = model.terms(x, eps)
+        share = len(eps) / k
+        distortion -= share * terms.log_px.double().mean(0).cpu()
+        rate += share * terms.rate.double().sum(-1).cpu()
+        log_sum_weights = torch.logaddexp(log_sum_weights, log_weights(terms).logsumexp(0).cpu())
+    means = model.posterior_mean(x).double().cpu()
+    scores = torch.stack([distortion, rate, math.log(k) - log_sum_weights], dim=1)
+    return scores, torch.stack([means.sum(0), means.square().sum(0)])
+
+
+def log_weights(terms: Terms) -> Float64[Tensor, "samples batch"]:
+    """Log p(x|z) + log p(z) − log q(z|x) of every draw, from the sampled densities only (arXiv:1509.00519, eq. 8)."""
+    return terms.log_px.double() + (terms.log_pz.double() - terms.log_qz.double()).sum(-1)
+
+
+def _chunks_of_noise(
+    model: Model, split: str, block: range, k: int, seed: int, device: torch.device
+) -> Iterator[Float[Tensor, "samples batch noise"]]:
+    """K draws for each image in chunks; a chunk is always drawn whole, so that fewer draws are the first of more."""
+    chunk = chunk_size(model.image_shape)
+    for number, start in enumerate(range(0, k, chunk)):
+        purpose = f"evaluation of {split}, chunk {number}"
+        eps = normals_by_index(purpose, seed, block, (chunk, model.noise_size), device)
+        yield eps[:, : k - start].transpose(0, 1)
+
+
+def _variance_of_means(
+    moments: dict[int, Float64[Tensor, "2 z"]], blocks: int, size: int, latent_size: int, team: Team
+) -> Float64[Tensor, " z"]:
+    """Var_x E[z|x] of every latent dimension, from the sums of each block, added in the order of the blocks."""
+    collected = torch.zeros(blocks, 2, latent_size, dtype=torch.float64)
+    for number, block in moments.items():
+        collected[number] = block
+    team.add(collected)
+    first, second = collected.sum(0) / size
+    return second - first.square()
+
+
+def _mean_and_error(values: Float64[Tensor, " n"]) -> tuple[float, float | None]:
+    """Mean and standard error, added exactly, so that no order of addition shows."""
+    size = len(values)
+    mean = math.fsum(values.tolist()) / size
+    if size == 1:
+        return mean, None
+    variance = math.fsum(((values - mean).square()).tolist()) / (size - 1)
+    return mean, math.sqrt(variance / size)

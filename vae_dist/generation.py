@@ -1,0 +1,80 @@
+"""New images, reconstructions and interpolations: model in, tensors out.
+
+Everything is computed in whole blocks of one size, padded, with noise keyed by the image's place: an image doesn't
+depend on how many others are asked for.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_dist.models import Model
+from vae_dist.noise import normals_by_index
+
+BLOCK = 64
+SMALLEST_ANGLE = 1e-3  # radians; below it slerp is linear
+
+
+def prior_draws(model: Model, n: int, *, seed: int, temperature: float = 1.0) -> Float[Tensor, "n z"]:
+    """N latents from the prior: the first n of any larger number with the same seed.
+
+    Args:
+        model: in evaluation mode.
+        n: how many.
+        seed: of the noise, which is a function of it and the latent's place.
+        temperature: factor of the prior's noise; below 1 for likelier and less varied images.
+    """
+    device = next(model.parameters()).device
+    eps = normals_by_index("sample", seed, range(n), (model.noise_size,), device)
+    return _in_blocks(model.prior_draw, temperature * eps)
+
+
+def sample(model: Model, n: int, *, seed: int, temperature: float = 1.0) -> Float[Tensor, "n c h w"]:
+    """Pixel means of n new images; arguments as for `prior_draws`."""
+    return decode(model, prior_draws(model, n, seed=seed, temperature=temperature))
+
+
+def encode(model: Model, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n z"]:
+    """The latents that stand for images, E[z|x]."""
+    return _in_blocks(model.posterior_mean, x)
+
+
+def decode(model: Model, z: Float[Tensor, "n z"]) -> Float[Tensor, "n c h w"]:
+    """Pixel means E[x|z] of latents."""
+    return _in_blocks(model.pixel_means, z)
+
+
+def reconstruct(model: Model, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Pixel means of images at the mean of their posteriors."""
+    return decode(model, encode(model, x))
+
+
+def interpolate(
+    start: Float[Tensor, " z"], end: Float[Tensor, " z"], steps: int, method: Literal["linear", "slerp"]
+) -> Float[Tensor, "steps z"]:
+    """Latents on the way from `start` to `end`, both included.
+
+    "slerp" goes along the great circle and keeps the length typical of a draw from a normal prior, where the straight
+    line passes through the improbable middle (White, arXiv:1609.04468, section 2.1; Shoemake 1985).
+    """
+    t = torch.linspace(0, 1, steps, device=start.device).unsqueeze(1)
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1)
+    angle = cosine.acos()
+    if method == "linear" or min(angle, torch.pi - angle) < SMALLEST_ANGLE:
+        return torch.lerp(start, end, t)
+    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
+
+
+@torch.no_grad()
+def _in_blocks(
+    function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n *in_shape"]
+) -> Float[Tensor, "n *out_shape"]:
+    """Apply a function to rows, a padded block at a time: the shape of a matrix product can change its last bits."""
+    results = []
+    for block in rows.split(BLOCK):
+        padding = torch.zeros(BLOCK - len(block), *rows.shape[1:], device=rows.device)
+        results.append(function(torch.cat([block, padding]))[: len(block)])
+    return torch.cat(results)

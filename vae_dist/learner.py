@@ -1,0 +1,217 @@
+"""What learns: a model with its objective, optimizer and moving average, and the one step that moves them.
+
+This is all of a run's state that is tensors; it can be taken out and put back exactly.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from vae_dist.checkpoint import Checkpoint, Snapshot, State
+from vae_dist.compilation import compile_or_fall_back
+from vae_dist.config import Config
+from vae_dist.data import Source, to_unit
+from vae_dist.ema import EMA
+from vae_dist.health import first_bad_tensor
+from vae_dist.models import Model, initial_model
+from vae_dist.noise import training_noise
+from vae_dist.objectives import build_objective
+from vae_dist.optimizers import build_optimizer, restore_state, state_specs, state_tensors
+from vae_dist.order import batch_indices, share_of
+from vae_dist.reduction import DataParallel
+from vae_dist.runtime import World
+from vae_dist.schedules import beta_at, learning_rate_at
+
+
+class StepResult(NamedTuple):
+    """What a step gave: sums in nats over this process's images, and the norm of the whole batch's gradient."""
+
+    loss: float
+    distortion: float
+    rate: float
+    grad_norm: float
+    skipped: bool
+    diagnosis: str  # of a skipped step: where numbers stopped being finite
+
+
+class Learner:
+    """A model in training.
+
+    Args:
+        config: of the run.
+        source: the images, on the training device.
+        accelerator: in the run's precision.
+        world: the processes.
+        state: where the run goes on from, or None at its beginning; the same on all processes.
+        checkpoint: what `state` was read from, on the main process; the others get its tensors from there.
+        compiled: whether to try to compile.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        accelerator: Accelerator,
+        world: World,
+        *,
+        state: State | None,
+        checkpoint: Checkpoint | None,
+        compiled: bool,
+    ) -> None:
+        self._config, self._source, self._world, self._scaler = config, source, world, accelerator.scaler
+        self._micro_size = config.train.batch_size // config.train.micro_batches
+        self._parts = _parts(config.train.micro_batches, config.train.accumulate, world)
+        self.model = _restored_model(config, source, world, checkpoint).to(world.device)
+        self._ema = self._restored_ema(checkpoint)
+        self._optimizer = build_optimizer(config.optim, self.model)
+        if state is not None:
+            self._restore_optimizer(state, checkpoint)
+        objective = build_objective(config.objective, self.model, self._micro_size)
+        self.compiled = compiled and compile_or_fall_back(
+            objective, partial(self._trial, objective, accelerator), world
+        )
+        self._reduction = DataParallel(accelerator, objective, config.train.batch_size)
+        self._reduction.prime([partial(self._batch, 0, part) for part in self._parts])
+        self._optimizer.zero_grad()
+
+    @property
+    def averaged(self) -> Model:
+        """The weights that are evaluated and shipped: the moving average where one is kept."""
+        return self._ema.module if self._ema else self.model
+
+    def step(self, step: int) -> StepResult:
+        """Take step number `step`, counted from 0; a gradient that is not finite or too large changes nothing."""
+        beta = self.beta_at(step)
+        losses = self._reduction.backward([partial(self._batch, step, part) for part in self._parts], beta)
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = get_total_norm(gradients)
+        grad_norm = float(norm)
+        skipped = not math.isfinite(grad_norm) or grad_norm > (self._config.optim.skip_norm or math.inf)
+        diagnosis = first_bad_tensor(self.model) if skipped else ""
+        if not skipped:
+            self._move_weights(step, norm)
+        elif self._scaler is not None and not math.isfinite(grad_norm):
+            self._scaler.update()
+        self._optimizer.zero_grad()
+        sums = torch.stack([torch.stack([part.sum() for part in loss]) for loss in losses]).sum(0)
+        return StepResult(*sums.tolist(), grad_norm, skipped, diagnosis)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        optim = self._config.optim
+        return learning_rate_at(
+            step,
+            peak=optim.lr,
+            steps=self._config.train.steps,
+            warmup_steps=optim.warmup_steps,
+            schedule=optim.schedule,
+        )
+
+    def beta_at(self, step: int) -> float:
+        """The weight of the rate at a step."""
+        objective = self._config.objective
+        return beta_at(step, beta=objective.beta, warmup_steps=objective.warmup_steps)
+
+    def snapshot(self, state: State) -> Snapshot:
+        """Everything that a checkpoint holds, with the rest of the run's state as the caller knows it."""
+        scaler = self._scaler.state_dict() if self._scaler is not None else None
+        return Snapshot(
+            config=self._config,
+            state=state.model_copy(update={"scaler": scaler}),
+            model=self.model.state_dict(),
+            ema=self._ema.module.state_dict() if self._ema else None,
+            optimizer=state_tensors(self._optimizer, self.model),
+        )
+
+    def _move_weights(self, step: int, norm: Tensor) -> None:
+        if self._config.optim.clip_norm is not None:
+            clip_grads_with_norm_(self.model.parameters(), self._config.optim.clip_norm, norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate_at(step)
+        if self._scaler is not None:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.step()
+        if self._ema:
+            self._ema.update(step)
+
+    def _batch(self, step: int, micro_batches: range) -> tuple[Tensor, Tensor]:
+        """Images and noise of some of a step's micro-batches."""
+        config, size = self._config, self._micro_size
+        indices = batch_indices(
+            config.seed,
+            step,
+            config.train.batch_size,
+            self._source.size("train"),
+            micro_batches.start * size,
+            micro_batches.stop * size,
+        )
+        noise = training_noise(
+            config.seed,
+            step,
+            micro_batches,
+            micro_size=size,
+            samples=config.objective.samples,
+            noise_size=self.model.noise_size,
+            image_shape=self._source.image_shape if config.data.binarize == "dynamic" else None,
+            device=self._world.device,
+        )
+        return to_unit(self._source.images("train", indices), noise.uniforms), noise.eps
+
+    def _trial(self, objective: torch.nn.Module, accelerator: Accelerator) -> None:
+        """A forward and backward pass of the bare objective for every shape that training will have."""
+        for part in {len(part): part for part in self._parts}.values():
+            with accelerator.autocast():
+                loss = objective(*self._batch(0, part), 1.0)
+            loss.loss.sum().backward()
+        self._optimizer.zero_grad()
+
+    def _restored_ema(self, checkpoint: Checkpoint | None) -> EMA[Model] | None:
+        if self._config.optim.ema is None:
+            return None
+        ema = EMA(self.model, self._config.optim.ema)
+        if checkpoint is not None:
+            ema.module.load_state_dict(checkpoint.ema_tensors())
+        for tensor in ema.module.state_dict().values():
+            self._world.broadcast(tensor)
+        ema.module.eval()
+        return ema
+
+    def _restore_optimizer(self, state: State, checkpoint: Checkpoint | None) -> None:
+        if self._scaler is not None and state.scaler is not None:
+            self._scaler.load_state_dict(dict(state.scaler))
+        if state.step == state.skipped_steps:  # no step was taken yet
+            return
+        specs = state_specs(self._config.optim.kind, self.model)
+        tensors = {name: torch.zeros(spec.shape, dtype=spec.dtype) for name, spec in specs.items()}
+        if checkpoint is not None:
+            tensors = checkpoint.optimizer_tensors()
+        for name in specs:  # in the same order everywhere
+            self._world.broadcast(tensors[name])
+        restore_state(self._optimizer, self.model, tensors)
+
+
+def _restored_model(config: Config, source: Source, world: World, checkpoint: Checkpoint | None) -> Model:
+    """The model with its initial weights, or a checkpoint's, as the main process has them."""
+    model = initial_model(config.model, source.image_shape, config.seed)
+    model.likelihood.validate = False  # bytes divided by 255 are in [0, 1]
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.model_tensors())
+    for tensor in model.state_dict().values():
+        world.broadcast(tensor)
+    return model
+
+
+def _parts(micro_batches: int, accumulate: int, world: World) -> list[range]:
+    """This process's micro-batches, in as many consecutive parts as forward passes are wanted."""
+    share = share_of(micro_batches, world.rank, world.processes)
+    parts = [share_of(len(share), number, accumulate) for number in range(accumulate)]
+    return [share[part.start : part.stop] for part in parts]

@@ -1,0 +1,277 @@
+"""A run is a folder: who may write in it, what it was told, how far it is.
+
+    RUN/config.yaml  run.json  metrics.jsonl  status.json  images/  checkpoints/
+
+Only the process that holds the folder's lock writes here.
+"""
+
+import json
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from vae_dist.checkpoint import (
+    CHECKPOINTS,
+    Checkpoint,
+    Snapshot,
+    State,
+    commit,
+    latest_checkpoint,
+    prune,
+    remove_leftovers,
+)
+from vae_dist.config import Config, differences, load_config
+from vae_dist.errors import UsageError, UserError
+from vae_dist.files import replace_file
+
+RUNS = Path("runs")
+Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
+# What a resume may change: how long, how often, what is kept and where figures go. Nothing that a weight depends on.
+CHANGEABLE = {
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_minutes",
+    "train.checkpoint_every",
+    "train.keep_last",
+    "train.collective_timeout_s",
+    "tracking.trackers",
+}
+PACKAGES = ("vae-dist", "torch", "accelerate", "safetensors", "numpy")
+
+
+def next_free(path: Path) -> Path:
+    """The path itself, or with the first of -2, -3 … that nothing has."""
+    candidates = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))]
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def newest_run(runs: Path = RUNS) -> Path:
+    """The run that was last worked on and has a checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [path.parent for path in runs.glob(f"*/{CHECKPOINTS}") if any(path.iterdir())]
+    if not found:
+        raise UserError(
+            f"There is no trained model under {runs}/: train one with `vae-dist train`, or give --checkpoint."
+        )
+    return max(found, key=lambda run: (run / CHECKPOINTS).stat().st_mtime)
+
+
+class RunFolder:
+    """A run's folder, claimed for writing. Every failure to write is told as a `UserError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+        self._metrics: IO[bytes] | None = None
+
+    @property
+    def images(self) -> Path:
+        """Where a run's own pictures go."""
+        return self.path / "images"
+
+    def claim(self, config: Config) -> Checkpoint | None:
+        """Make or reopen the folder for a config, and find where the run is to go on from.
+
+        Returns:
+            The newest whole checkpoint, or None where a run is to start at the beginning.
+
+        Raises:
+            UsageError: the folder is another config's run, or no run at all.
+            UserError: another process writes in it, no checkpoint in it is whole, or the disk refuses.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self._agree_on_config(config)
+            checkpoint = self._resume_point()
+            remove_leftovers(self.path / CHECKPOINTS)
+            self._cut_metrics(checkpoint.state if checkpoint else None)
+        except OSError as error:
+            raise self._refusal(error) from error
+        return checkpoint
+
+    def record_start(self, argv: Iterable[str], device: str, processes: int, step: int) -> str:
+        """Note who started what on which machine; the run's identity for trackers is returned."""
+        file = self.path / "run.json"
+        record = json.loads(file.read_bytes()) if file.exists() else {"id": secrets.token_hex(8), "starts": []}
+        record["starts"].append(
+            {
+                "time": _now(),
+                "argv": list(argv),
+                "from_step": step,
+                "processes": processes,
+                "device": device,
+                "host": socket.gethostname(),
+                "platform": platform.platform(),
+                "python": platform.python_version(),
+                "versions": versions(),
+                "commit": _commit_of_package(),
+            }
+        )
+        self._write(file, json.dumps(record, indent=1).encode())
+        identity: str = record["id"]
+        return identity
+
+    def set_status(self, status: Status, step: int, steps: int, message: str | None = None) -> None:
+        """Say in status.json how the run is; launchers flatten exit codes, so this file is the authority."""
+        content = {"status": status, "step": step, "steps": steps, "time": _now(), "message": message}
+        self._write(self.path / "status.json", json.dumps(content, indent=1).encode())
+
+    def add_metrics(self, figures: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl, in the hands of the operating system before this returns."""
+        try:
+            if self._metrics is None:
+                self._metrics = (self.path / "metrics.jsonl").open("ab")
+            self._metrics.write(json.dumps(figures).encode() + b"\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def save(self, snapshot: Snapshot) -> Path:
+        """Commit a checkpoint, with all metrics up to it on the disk first, and drop the ones that are out of date."""
+        folder = self.path / CHECKPOINTS
+        try:
+            if self._metrics is not None:
+                os.fsync(self._metrics.fileno())
+            path = commit(folder, snapshot)
+        except OSError as error:
+            raise self._refusal(error) from error
+        prune(folder, snapshot.config.train.keep_last)
+        return path
+
+    def release(self) -> None:
+        """Let others write in the folder."""
+        for file in (self._metrics, self._lock):
+            if file is not None:
+                file.close()
+        self._lock = self._metrics = None
+
+    def _take_lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        # Kept open until `release`. lockf's lock dies with its process and isn't inherited by workers.
+        lock = (self.path / "lock").open("a+")
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise UserError(
+                f"{self.path} is being trained already ({holder}); wait for it, or give another --out."
+            ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{self.path} can't be locked ({error.strerror}); see that only one run uses it.", stacklevel=2
+            )
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        self._lock = lock
+
+    def _agree_on_config(self, config: Config) -> None:
+        file = self.path / "config.yaml"
+        if not file.exists():
+            strangers = [path.name for path in self.path.iterdir() if path.name != "lock"]
+            if strangers:
+                raise UsageError(f"{self.path} is no run and not empty ({strangers[0]} is in it); give another --out.")
+        elif changed := differences(load_config(file), config):
+            self._check_changes(changed)
+        replace_file(file, config.to_yaml().encode())
+
+    def _check_changes(self, changed: Mapping[str, tuple[Any, Any]]) -> None:
+        if refused := {key: values for key, values in changed.items() if key not in CHANGEABLE}:
+            told = ", ".join(f"{key} ({old} before, {new} now)" for key, (old, new) in refused.items())
+            raise UsageError(
+                f"{self.path} is a run with another config: {told}. "
+                "Give another --out, or --fresh for a new run beside it."
+            )
+        if "train.steps" in changed:
+            old, new = changed["train.steps"]
+            warnings.warn(
+                f"train.steps was {old} and is {new} now: schedules that end with the run change from here on.",
+                stacklevel=2,
+            )
+
+    def _resume_point(self) -> Checkpoint | None:
+        folder = self.path / CHECKPOINTS
+        newest = latest_checkpoint(folder)
+        if (
+            newest is None
+            and folder.is_dir()
+            and any(path.is_dir() and ".tmp-" not in path.name for path in folder.iterdir())
+        ):
+            raise UserError(f"{folder} has checkpoints and none is whole; look at them, or begin again with --fresh.")
+        return newest
+
+    def _cut_metrics(self, state: State | None) -> None:
+        """Take back what was logged after the point that the run goes on from: it will be logged again."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return
+        kept = []
+        for line in file.read_bytes().splitlines(keepends=True):
+            try:
+                figures = json.loads(line)
+                if line.endswith(b"\n") and _is_before(state, figures["step"], is_evaluation="split" in figures):
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue  # torn by a crash, and so from after the last checkpoint
+        replace_file(file, b"".join(kept))
+
+    def _write(self, file: Path, content: bytes) -> None:
+        try:
+            replace_file(file, content)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> UserError:
+        return UserError(f"{self.path} can't be written: {error.strerror}. Checkpoints that are there are untouched.")
+
+
+def _is_before(state: State | None, step: int, *, is_evaluation: bool) -> bool:
+    """Whether something was logged before a run was in this state; at one step, evaluation comes last."""
+    if state is None:
+        return False
+    return step < state.step or (step == state.step and (state.evaluated or not is_evaluation))
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a figure depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a checkout that isn't installed
+            continue
+    return found
+
+
+def _commit_of_package() -> str | None:
+    """The commit of the checkout that this code runs from, or None for an installed package."""
+    checkout = Path(__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return asked.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,227 @@
+"""Where a process is: which of how many, on what device, in what precision, and how it speaks to the others.
+
+Whatever launched the processes, they find themselves here as the ranks of one run, or stop with a message naming the
+command that works. accelerate silently runs one process where it was asked for two on a CPU; this is where that ends.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from torch import Tensor
+
+from vae_dist.checkpoint import Resolved
+from vae_dist.config import TrainConfig
+from vae_dist.errors import UsageError, UserError
+
+Result = TypeVar("Result")
+Precision = Literal["fp32", "bf16", "fp16"]
+WORKING_COMMAND = "vae-dist train --num-processes N"
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+FAST_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # without one, bf16 on a CPU is many times slower than fp32
+ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them."""
+
+    device: torch.device
+    rank: int
+    processes: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one process that writes."""
+        return self.rank == 0
+
+    def add(self, tensor: Tensor) -> None:
+        """Sum a tensor over all processes, in place, wherever it lies."""
+        if self.processes > 1:
+            moved = tensor.to(self.device)
+            dist.all_reduce(moved)
+            tensor.copy_(moved)
+
+    def broadcast(self, tensor: Tensor, source: int = 0) -> None:
+        """Give every process the source's values, in place, wherever the tensor lies."""
+        if self.processes > 1:
+            moved = tensor.to(self.device)
+            dist.broadcast(moved, source)
+            tensor.copy_(moved)
+
+    def broadcast_json(self, value: Any, source: int = 0) -> Any:
+        """Give every process the source's plain data. As bytes of JSON: object collectives would pickle."""
+        text = json.dumps(value).encode() if self.rank == source else b""
+        length = torch.tensor(len(text))
+        self.broadcast(length, source)
+        content = torch.zeros(int(length), dtype=torch.uint8)
+        if self.rank == source:
+            content.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        self.broadcast(content, source)
+        return json.loads(content.numpy().tobytes())
+
+    def together(self, attempt: Callable[[], Result]) -> Result:
+        """Do something that can fail on any process; if it does on one, it does on all, with that one's message.
+
+        All processes wait here for each other.
+
+        Raises:
+            UserError: the attempt failed on some process; the lowest rank's error is told.
+        """
+        failure: UserError | None = None
+        try:
+            result = attempt()
+        except UserError as error:
+            failure = error
+        failed = torch.zeros(self.processes)
+        failed[self.rank] = float(failure is not None)
+        self.add(failed)
+        if not failed.any():
+            return result
+        teller = int(failed.nonzero()[0])
+        told = self.broadcast_json([str(failure), failure.exit_code] if failure else None, teller)
+        message = told[0] if teller == 0 else f"Process {teller}: {told[0]}"
+        raise (UsageError if told[1] == UsageError.exit_code else UserError)(message) from failure
+
+    def leave(self) -> None:
+        """End the run's process group, so that another run can start in this process."""
+        AcceleratorState._reset_state(reset_partial_state=True)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) -> World:
+    """Meet the other processes of the run.
+
+    Args:
+        timeout_s: seconds that a collective may wait for a process.
+        micro_batches: parts of a batch; there can't be more processes.
+
+    Raises:
+        UsageError: a launcher's wish was dropped, or is one that can't be granted.
+    """
+    _refuse_dropped_wishes()
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if micro_batches is not None and wanted > micro_batches:
+        raise UsageError(
+            f"{wanted} processes can't share {micro_batches} micro-batches: start fewer, or raise train.micro_batches."
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", wanted))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
+    state = PartialState(cpu=not _use_accelerator(), timeout=timedelta(seconds=timeout_s))
+    if state.num_processes != wanted:
+        raise UsageError(
+            f"The launcher promised {wanted} processes and {state.num_processes} met. Start them with {WORKING_COMMAND}."
+        )
+    return World(state.device, state.process_index, state.num_processes)
+
+
+def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str, ...]) -> Accelerator:
+    """Accelerate's handle on precision, gradient reduction and trackers, in a world that was joined."""
+    return Accelerator(
+        cpu=PartialState().device.type == "cpu",
+        mixed_precision=ACCELERATE_PRECISION[precision],
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(run_folder), logging_dir=str(run_folder / "tensorboard")),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def resolve(config: TrainConfig, device: torch.device) -> Resolved:
+    """Settle what a config leaves open, by rules about the machine and never by a stopwatch.
+
+    Raises:
+        UsageError: the precision asked for doesn't exist on this device.
+    """
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    precision = config.precision
+    if precision == "auto" and asked != "no":
+        precision = asked  # type: ignore[assignment] # checked below
+    if precision == "auto":
+        precision = best_precision(device)
+    if precision not in precisions(device):
+        raise UsageError(
+            f"Precision {precision} doesn't exist on {device.type}: use {' or '.join(precisions(device))}."
+        )
+    return Resolved(
+        precision=precision,
+        compile=config.compile == "on",  # auto: off, until it is known where it pays
+        threads=config.threads or torch.get_num_threads(),
+    )
+
+
+def apply(resolved: Resolved, *, deterministic: bool) -> None:
+    """Set what holds for the whole process."""
+    torch.set_num_threads(resolved.threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def precisions(device: torch.device) -> tuple[Precision, ...]:
+    """The precisions that exist on a device. fp16 on a CPU would be accepted and ignored, so it doesn't."""
+    if device.type == "cuda":
+        return ("fp32", "bf16", "fp16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32", "fp16")
+    return ("fp32", "bf16")
+
+
+def best_precision(device: torch.device) -> Precision:
+    """bf16 where the hardware multiplies it faster than fp32, else fp32."""
+    if device.type == "cuda":
+        return "bf16" if "bf16" in precisions(device) else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_flags() & FAST_BF16_FLAGS else "fp32"
+
+
+def cpu_flags() -> set[str]:
+    """What the CPU can do, as Linux tells; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person would name it."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def _use_accelerator() -> bool:
+    forced_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return torch.accelerator.is_available() and not forced_cpu
+
+
+def _refuse_dropped_wishes() -> None:
+    for variable, name in UNSUPPORTED.items():
+        if os.environ.get(variable, "").lower() == "true":
+            raise UsageError(
+                f"{name} is not supported: vae-dist trains with plain data parallelism. "
+                f"Start it with {WORKING_COMMAND}, accelerate launch --multi_gpu, or torchrun."
+            )
+    if "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
+        raise UsageError(
+            "The launcher was asked for several processes and started one that knows of no others "
+            "(accelerate launch does so where there is no GPU). "
+            f"Start them with {WORKING_COMMAND}, or with torchrun --nproc-per-node N -m vae_dist train."
+        )
+    if _use_accelerator() and int(os.environ.get("LOCAL_RANK", "0")) >= torch.accelerator.device_count():
+        raise UsageError(
+            f"There are more processes than the {torch.accelerator.device_count()} devices of this machine: "
+            "start fewer, or set ACCELERATE_USE_CPU=true."
+        )

@@ -1,0 +1,179 @@
+"""What a run tells: the terminal's progress, metrics.jsonl, and accelerate's trackers.
+
+The bar is for a terminal; on a pipe there are plain lines instead.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from vae_dist.config import Config
+from vae_dist.evaluation import Figures
+
+REFRESH_S = 0.2  # the bar
+PLAIN_LINE_S = 5.0  # between plain lines
+FLAT = (str, int, float, bool)
+
+
+class Reporter:
+    """What the main process tells while it trains; on every other process it is mute.
+
+    Args:
+        console: where to, or None to be mute.
+        keep: what writes a line of metrics.jsonl.
+        config: of the run.
+        epoch_size: images in an epoch.
+        step: where the run goes on from.
+    """
+
+    def __init__(
+        self,
+        console: Console | None,
+        keep: Callable[[Mapping[str, Any]], None],
+        config: Config,
+        epoch_size: int,
+        step: int,
+    ) -> None:
+        self._console = console
+        self._keep = keep
+        self._steps = config.train.steps
+        self._batch_size = config.train.batch_size
+        self._epoch_size = epoch_size
+        self._first = step
+        self._began = self._shown = time.monotonic()
+        self._figures = ""
+        self._accelerator: Accelerator | None = None
+        self._progress: Progress | None = None
+
+    def start(self, facts: Mapping[str, str]) -> None:
+        """Say what is about to run, and show the bar."""
+        if self._console is None:
+            return
+        table = Table.grid(padding=(0, 2))
+        for name, fact in facts.items():
+            table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
+        self._console.print(table)
+        if self._console.is_terminal:
+            self._progress = Progress(
+                BarColumn(bar_width=None),
+                _Pace(),
+                TextColumn("{task.fields[figures]}"),
+                console=self._console,
+                auto_refresh=False,
+                expand=True,
+            )
+            self._task = self._progress.add_task("", total=self._steps, completed=self._first, figures="", pace="")
+            self._progress.start()
+
+    def use_trackers(self, accelerator: Accelerator, config: Config, identity: str) -> None:
+        """Send figures to accelerate's trackers too, going on with the same tracked run after a resume."""
+        if not config.tracking.trackers:
+            return
+        flat = {key: value if isinstance(value, FLAT) else str(value) for key, value in _flat(config).items()}
+        accelerator.init_trackers(
+            "vae-dist",
+            config=flat,
+            init_kwargs={
+                "tensorboard": {"purge_step": self._first + 1},
+                "wandb": {"id": identity, "resume": "allow"},
+            },
+        )
+        self._accelerator = accelerator
+
+    def step(self, step: int) -> None:
+        """Move the bar, if it is time to."""
+        if self._progress is not None and (now := time.monotonic()) - self._shown > REFRESH_S:
+            self._shown = now
+            self._progress.update(
+                self._task, completed=step, figures=self._figures, pace=self._pace(step), refresh=True
+            )
+
+    def training(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures of the steps since the last log step, in nats an image."""
+        self._figures = _in_words(figures["neg_elbo"], figures["distortion"], figures["rate"])
+        self._log({"step": step, "epoch": self._epoch(step), **figures})
+        self._track({f"train/{name}": value for name, value in figures.items()}, step)
+        self._plain_line(step)
+
+    def evaluation(self, step: int, figures: Figures) -> None:
+        """Figures of the averaged weights on a split."""
+        values = asdict(figures)
+        self._log({"step": step, "epoch": self._epoch(step), **values})
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self._track({f"{figures.split}/{name}": value for name, value in numbers.items()}, step)
+        self.say(
+            f"step {step:,}: {figures.split} {_in_words(figures.neg_elbo, figures.distortion, figures.rate)} nats, "
+            f"{figures.active_units} of {figures.latent_units} units active"
+        )
+
+    def say(self, message: str) -> None:
+        """A line of its own."""
+        if self._console is not None:
+            self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def stop(self, step: int) -> None:
+        """Leave the bar as it is and go on with plain lines."""
+        if self._progress is not None:
+            self._progress.update(
+                self._task, completed=step, figures=self._figures, pace=self._pace(step), refresh=True
+            )
+            self._progress.stop()
+            self._progress = None
+        if self._accelerator is not None:
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+
+    def _log(self, figures: Mapping[str, Any]) -> None:
+        if self._console is not None:
+            self._keep(figures)
+
+    def _track(self, figures: Mapping[str, float], step: int) -> None:
+        if self._accelerator is not None:
+            self._accelerator.log(dict(figures), step=step)
+
+    def _plain_line(self, step: int) -> None:
+        now = time.monotonic()
+        if self._console is None or self._progress is not None:
+            return
+        if now - self._shown > PLAIN_LINE_S or step == self._steps:
+            self._shown = now
+            self.say(f"step {step:,}/{self._steps:,}  {self._pace(step)}  {self._figures} nats")
+
+    def _pace(self, step: int) -> str:
+        seconds = max(1e-9, time.monotonic() - self._began)
+        steps_per_second = (step - self._first) / seconds
+        speed = f"{steps_per_second * self._batch_size:,.0f} images/s"
+        if not steps_per_second:
+            return f"epoch {self._epoch(step):.1f}"
+        left = timedelta(seconds=round((self._steps - step) / steps_per_second))
+        return f"epoch {self._epoch(step):.1f}  {speed}  {left} left"
+
+    def _epoch(self, step: int) -> float:
+        return round(step * self._batch_size / self._epoch_size, 3)
+
+
+class _Pace(ProgressColumn):
+    """Step of steps, then epoch, speed and time left."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"step {int(task.completed):,}/{int(task.total or 0):,}  {task.fields['pace']}")
+
+
+def _in_words(neg_elbo: float, distortion: float, rate: float) -> str:
+    return f"−ELBO {neg_elbo:.2f} = distortion {distortion:.2f} + rate {rate:.2f}"
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    nested = config.model_dump(mode="json")
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

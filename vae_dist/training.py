@@ -1,0 +1,299 @@
+"""The training loop, from a config to a finished run folder."""
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from vae_dist import generation, images
+from vae_dist.announcement import announce
+from vae_dist.checkpoint import Checkpoint, Resolved, State, Window
+from vae_dist.config import Config
+from vae_dist.data import Source, load_source, to_unit
+from vae_dist.errors import UserError
+from vae_dist.evaluation import Figures, Team, evaluate
+from vae_dist.health import REASONS, Pulse, StopReason, StopSignals, check_skipped
+from vae_dist.learner import Learner, StepResult
+from vae_dist.run_folder import RUNS, RunFolder, next_free
+from vae_dist.runtime import World, apply, join_world, make_accelerator, resolve
+from vae_dist.schedules import is_time
+from vae_dist.tracking import Reporter
+
+PICTURES = 64  # in the sample grid at the end
+PAIRS = 16  # in the reconstruction grid
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    run: Path
+    status: Literal["finished", "preempted", "interrupted"]
+    step: int
+
+
+def train(
+    config: Config, out: Path | str = RUNS / "run", *, fresh: bool = False, console: Console | None = None
+) -> Outcome:
+    """Train as a config says, going on where the run in `out` stopped.
+
+    Every process of a run makes the same call; only the main one touches the folder.
+
+    Args:
+        config: of the run.
+        out: the run's folder.
+        fresh: take the next free `out`-2, `out`-3 … if `out` exists, instead of going on.
+        console: where to tell of it; None to be silent.
+
+    Raises:
+        UsageError: the config doesn't fit the machine, the processes, or the run in the folder.
+        UserError: data, checkpoints or disk refuse, or the gradient is not finite for too long.
+    """
+    out = Path(out)
+    world = join_world(timeout_s=config.train.collective_timeout_s, micro_batches=config.train.micro_batches)
+    try:
+        path = Path(world.broadcast_json(str(next_free(out) if fresh else out)))
+        folder = RunFolder(path)
+        with StopSignals() as signals:
+            return _train_in(folder, config, world, signals, console if world.is_main else None)
+    finally:
+        folder.release()
+        world.leave()
+
+
+def _train_in(
+    folder: RunFolder, config: Config, world: World, signals: StopSignals, console: Console | None
+) -> Outcome:
+    checkpoint = world.together(lambda: folder.claim(config) if world.is_main else None)
+    known = world.broadcast_json(checkpoint.state.model_dump(mode="json") if checkpoint else None)
+    state = State.model_validate(known) if known else None
+    if state is not None and state.step >= config.train.steps:
+        if console is not None:
+            console.print(f"{folder.path} is finished: {state.step:,} steps.", highlight=False)
+        return Outcome(folder.path, "finished", state.step)
+    try:
+        run = _prepare(folder, config, world, signals, console, state, checkpoint)
+        return run.to_the_end()
+    except UserError as error:
+        if world.is_main:
+            with suppress(UserError):  # the disk may be what failed
+                folder.set_status("failed", state.step if state else 0, config.train.steps, str(error))
+        raise
+
+
+def _prepare(
+    folder: RunFolder,
+    config: Config,
+    world: World,
+    signals: StopSignals,
+    console: Console | None,
+    state: State | None,
+    checkpoint: Checkpoint | None,
+) -> "_Run":
+    """Everything that a run needs, the same on all processes."""
+    resolved = state.resolved if state else world.together(lambda: resolve(config.train, world.device))
+    resolved = Resolved.model_validate(world.broadcast_json(resolved.model_dump()))
+    apply(resolved, deterministic=config.train.deterministic)
+    source = world.together(lambda: load_source(config.data)).to(world.device)
+    accelerator = make_accelerator(resolved.precision, folder.path, config.tracking.trackers)
+    learner = Learner(config, source, accelerator, world, state=state, checkpoint=checkpoint, compiled=resolved.compile)
+    if state is None:
+        resolved = resolved.model_copy(update={"compile": learner.compiled})
+        state = State(
+            step=0, image_shape=source.image_shape, binarization=source.binarization, resolved=resolved, evaluated=True
+        )
+    reporter = Reporter(console, folder.add_metrics, config, source.size("train"), state.step)
+    facts = announce(config, source, world, resolved, learner.model)
+    if world.is_main:
+        world_size = world.processes
+        identity = folder.record_start(sys.argv, facts["device"], world_size, state.step)
+        folder.set_status("running", state.step, config.train.steps)
+        reporter.use_trackers(accelerator, config, identity)
+    going_on = f", going on at step {state.step:,}" if state.step else ""
+    reporter.start({"run": f"{folder.path}{going_on}", **facts})
+    return _Run(folder, config, world, signals, source, learner, reporter, state)
+
+
+class _Run:
+    """A run under way. What it counts is the same on all processes, whichever of them counted it."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        world: World,
+        signals: StopSignals,
+        source: Source,
+        learner: Learner,
+        reporter: Reporter,
+        state: State,
+    ) -> None:
+        self._folder, self._config, self._world, self._signals = folder, config, world, signals
+        self._source, self._learner, self._reporter, self._state = source, learner, reporter, state
+        self._step = state.step
+        self._window = state.window
+        self._skipped, self._skipped_in_a_row = state.skipped_steps, state.skipped_in_a_row
+        self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
+        self._pulse = Pulse(world)
+        self._stop: StopReason | None = None
+        self._minutes_up = False
+        self._saved_at = time.monotonic()
+
+    def to_the_end(self) -> Outcome:
+        """Train until the steps are done or somebody stops the run; a checkpoint is committed either way."""
+        steps = self._config.train.steps
+        try:
+            if not self._evaluated:
+                self._evaluate()
+            while self._step < steps and self._stop is None:
+                self._advance()
+        finally:
+            self._reporter.stop(self._step)
+        if self._stop is not None:
+            self._tell_status(self._stop)
+            self._reporter.say(f"Stopped at step {self._step:,}; the same command goes on from there.")
+            return Outcome(self._folder.path, self._stop, self._step)
+        self._world.together(self._draw_pictures)
+        self._tell_status("finished")
+        self._reporter.say(_closing_words(self._folder.path))
+        return Outcome(self._folder.path, "finished", self._step)
+
+    def _advance(self) -> None:
+        """One step, and whatever is due after it."""
+        train = self._config.train
+        result = self._learner.step(self._step)
+        self._step += 1
+        self._val_neg_elbo = None
+        self._count(result)
+        due = partial(is_time, self._step, last=train.steps)
+        log, evaluation, save = (
+            due(every=train.log_every),
+            due(every=train.eval_every),
+            due(every=train.checkpoint_every),
+        )
+        self._hear(keep=0 if log or evaluation or save else 1)
+        self._reporter.step(self._step)
+        if log:
+            self._log()
+        self._evaluated = not evaluation
+        if evaluation:
+            self._evaluate()
+        if save or self._minutes_up or self._stop is not None:
+            self._hear(keep=0)
+            self._save()
+
+    def _count(self, result: StepResult) -> None:
+        """Send off what every process has to know of a step."""
+        main = float(self._world.is_main)
+        if result.skipped:
+            self._skipped += 1
+            self._skipped_in_a_row += 1
+            check_skipped(self._skipped_in_a_row, self._step, result.diagnosis)
+            sums = [0.0, 0.0, 0.0, 0.0, 0.0]
+        else:
+            self._skipped_in_a_row = 0
+            sums = [main, result.loss, result.distortion, result.rate, main * result.grad_norm]
+        minutes_up = time.monotonic() - self._saved_at > 60 * self._config.train.checkpoint_minutes
+        stop = [float(self._signals.reason == reason) for reason in REASONS]
+        self._pulse.send([*stop, main * minutes_up, *sums])
+
+    def _hear(self, keep: int) -> None:
+        """Take in what all processes sent, up to the last `keep` steps."""
+        images = self._config.train.batch_size
+        for preempted, interrupted, minutes_up, steps, loss, distortion, rate, grad_norm in self._pulse.receive(
+            keep=keep
+        ):
+            self._stop = "preempted" if preempted else "interrupted" if interrupted else self._stop
+            self._minutes_up |= minutes_up > 0
+            self._window = Window(
+                steps=self._window.steps + round(steps),
+                loss=self._window.loss + loss / images,
+                distortion=self._window.distortion + distortion / images,
+                rate=self._window.rate + rate / images,
+                grad_norm=self._window.grad_norm + grad_norm,
+            )
+
+    def _log(self) -> None:
+        window, self._window = self._window, Window()
+        if window.steps == 0:
+            self._reporter.say(f"step {self._step:,}: every step since the last log was skipped")
+            return
+        distortion, rate = window.distortion / window.steps, window.rate / window.steps
+        figures = {
+            "loss": window.loss / window.steps,
+            "neg_elbo": distortion + rate,
+            "distortion": distortion,
+            "rate": rate,
+            "beta": self._learner.beta_at(self._step - 1),
+            "lr": self._learner.learning_rate_at(self._step - 1),
+            "grad_norm": window.grad_norm / window.steps,
+            "skipped_steps": self._skipped,
+        }
+        self._reporter.training(self._step, figures)
+
+    def _evaluate(self) -> None:
+        figures = self._score()
+        self._evaluated = figures is not None or "val" not in self._source.splits
+        if figures is not None:
+            self._val_neg_elbo = figures.neg_elbo
+            self._reporter.evaluation(self._step, figures)
+
+    def _score(self) -> Figures | None:
+        """Figures of the averaged weights on the validation split; None without one, or if somebody stops the run."""
+        if "val" not in self._source.splits:
+            return None
+        team = Team(self._world.rank, self._world.processes, self._world.add, self._anyone_stops)
+        return evaluate(self._learner.averaged, self._source, "val", team=team)
+
+    def _anyone_stops(self) -> bool:
+        stops = torch.tensor(float(self._signals.reason is not None))
+        self._world.add(stops)
+        return bool(stops)
+
+    def _save(self) -> None:
+        if self._stop is None and self._val_neg_elbo is None:
+            figures = self._score()
+            self._val_neg_elbo = figures.neg_elbo if figures else None
+        state = self._state.model_copy(
+            update={
+                "step": self._step,
+                "window": self._window,
+                "skipped_steps": self._skipped,
+                "skipped_in_a_row": self._skipped_in_a_row,
+                "evaluated": self._evaluated,
+                "val_neg_elbo": self._val_neg_elbo,
+            }
+        )
+        self._world.together(lambda: self._folder.save(self._learner.snapshot(state)) if self._world.is_main else None)
+        self._tell_status("running")
+        self._saved_at, self._minutes_up = time.monotonic(), False
+
+    def _tell_status(self, status: Literal["running", "finished", "preempted", "interrupted"]) -> None:
+        if self._world.is_main:
+            self._folder.set_status(status, self._step, self._config.train.steps)
+
+    def _draw_pictures(self) -> None:
+        if not self._world.is_main:
+            return
+        model, seed = self._learner.averaged, self._config.seed
+        samples = images.to_bytes(generation.sample(model, PICTURES, seed=seed))
+        images.save_picture(self._folder.images / "samples.png", images.grid(samples))
+        split = "val" if "val" in self._source.splits else "train"
+        originals = self._source.images(split, range(PAIRS))
+        reconstructions = images.to_bytes(generation.reconstruct(model, to_unit(originals, None)))
+        sheet = images.comparison(originals.cpu(), reconstructions)
+        images.save_picture(self._folder.images / "reconstructions.png", sheet)
+
+
+def _closing_words(run: Path) -> str:
+    return (
+        f"Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
+        f"Checkpoints: {run}/checkpoints\n"
+        f"Next: vae-dist sample --checkpoint {run}"
+    )
