@@ -116,7 +116,7 @@ class TrainConfig(Section):
             )
         if self.accumulate > self.micro_batches:
             raise ValueError(
-                f"train.accumulate {self.accumulate} is more than the {self.micro_batches} train.micro_batches there are"
+                f"train.accumulate {self.accumulate} is more than the {self.micro_batches} train.micro_batches"
             )
         return self
 

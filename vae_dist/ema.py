@@ -4,7 +4,7 @@ import copy
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -18,8 +18,8 @@ class EMA(Generic[Module]):
     def __init__(self, model: Module, decay: float) -> None:
         self.decay = decay
         self.module = copy.deepcopy(model).requires_grad_(False)
-        self._averaged = [parameter.data for parameter in self.module.parameters()]
-        self._live = [parameter.data for parameter in model.parameters()]
+        self._averaged: list[Tensor] = list(self.module.parameters())
+        self._live: list[Tensor] = list(model.parameters())
 
     @torch.no_grad()
     def update(self, step: int) -> None:

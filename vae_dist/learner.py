@@ -100,8 +100,10 @@ class Learner:
         elif self._scaler is not None and not math.isfinite(grad_norm):
             self._scaler.update()
         self._optimizer.zero_grad()
-        sums = torch.stack([torch.stack([part.sum() for part in loss]) for loss in losses]).sum(0)
-        return StepResult(*sums.tolist(), grad_norm, skipped, diagnosis)
+        loss, distortion, rate = (
+            torch.stack([torch.stack([per_image.sum() for per_image in part]) for part in losses]).sum(0).tolist()
+        )
+        return StepResult(loss, distortion, rate, grad_norm, skipped, diagnosis)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step."""

@@ -4,6 +4,7 @@ Whatever launched the processes, they find themselves here as the ranks of one r
 command that works. accelerate silently runs one process where it was asked for two on a CPU; this is where that ends.
 """
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 
 from vae_dist.checkpoint import Resolved
@@ -98,6 +99,7 @@ class World:
 
     def leave(self) -> None:
         """End the run's process group, so that another run can start in this process."""
+        gc.collect()  # accelerate leaves cycles that hold the group; outliving it, they abort the process at its exit
         AcceleratorState._reset_state(reset_partial_state=True)
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -124,9 +126,11 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
     state = PartialState(cpu=not _use_accelerator(), timeout=timedelta(seconds=timeout_s))
     if state.num_processes != wanted:
         raise UsageError(
-            f"The launcher promised {wanted} processes and {state.num_processes} met. Start them with {WORKING_COMMAND}."
+            f"The launcher promised {wanted} processes and {state.num_processes} met: use {WORKING_COMMAND}."
         )
-    return World(state.device, state.process_index, state.num_processes)
+    # accelerate counts CPUs as cpu:0, which torch takes for another device than cpu.
+    device = torch.device("cpu") if state.device.type == "cpu" else state.device
+    return World(device, state.process_index, state.num_processes)
 
 
 def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str, ...]) -> Accelerator:
@@ -136,7 +140,6 @@ def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str
         mixed_precision=ACCELERATE_PRECISION[precision],
         log_with=list(trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run_folder), logging_dir=str(run_folder / "tensorboard")),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 

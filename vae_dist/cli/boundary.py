@@ -1,0 +1,120 @@
+"""Where errors become messages and exit codes: one clear sentence, told once and not once for each rank.
+
+0 done, 1 a failure, 2 a wrong command or config, 75 preempted, 130 interrupted.
+"""
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TextIO
+
+import typer
+
+from vae_dist.errors import UserError
+from vae_dist.launching import follow_launcher
+
+Parameters = ParamSpec("Parameters")
+INTERRUPTED = 130
+
+
+def rank() -> int:
+    """Which rank this process is, before it has met the others."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def processes() -> int:
+    """How many ranks the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def run(app: typer.Typer) -> None:
+    """Run the program in this process, and exit with its code."""
+    follow_launcher()
+    warnings.showwarning = _tell_warning
+    real_stderr = sys.stderr
+    if rank() > 0:  # what all ranks would say alike, rank 0 says
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    try:
+        app(prog_name="vae-dist")
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else 1)
+    except BaseException:
+        sys.stderr = real_stderr
+        raise
+
+
+def tells_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Make a command end with a message and an exit code where it would raise what a user can cause.
+
+    With `--debug` the traceback is shown instead.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _tell("Stopped.")
+            raise typer.Exit(INTERRUPTED) from None
+        except (UserError, OSError, RuntimeError) as error:
+            message = _message(error)
+            if message is None or kwargs.get("debug"):
+                raise
+            _tell(message)
+            raise typer.Exit(error.exit_code if isinstance(error, UserError) else 1) from None
+
+    return wrapped
+
+
+def on_main_only(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Let a command that draws or tells be done by one process, should a launcher have started more."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        if rank() == 0:
+            command(*args, **kwargs)
+
+    return wrapped
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell of an error, or None for one that is a mistake of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'The system says'}: {error.strerror}."
+    if processes() > 1 and _is_lost_contact(error):
+        return "The contact to another process was lost. The same command goes on from the last checkpoint."
+    return None
+
+
+def _is_lost_contact(error: Exception) -> bool:
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or any(name in str(error) for name in ("gloo", "NCCL", "Connection"))
+
+
+def _tell(message: str) -> None:
+    print(f"Error: {message}" if message != "Stopped." else message, file=sys.stderr)
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"Warning: {message}", file=sys.stderr)
+
+
+def _leave(code: int) -> None:
+    if processes() > 1:
+        # gloo's threads may still hold tensors, and abort a process that takes the interpreter down around them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

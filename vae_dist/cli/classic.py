@@ -1,0 +1,29 @@
+"""The commands of the classic tutorial: `poetry run train` and `poetry run inference`."""
+
+import sys
+
+import typer
+
+from vae_dist.cli import main
+from vae_dist.cli.boundary import run
+from vae_dist.cli.options import CheckpointPath, Debug
+from vae_dist.cli.pictures import reconstruct, sample
+
+
+def train() -> None:
+    """`train …` is `vae-dist train …`."""
+    sys.argv[1:] = ["train", *sys.argv[1:]]
+    main()
+
+
+def inference() -> None:
+    """`inference` draws a sample grid and a reconstruction grid."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(_draw_both)
+    run(app)
+
+
+def _draw_both(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
+    """Write images/samples.png and images/reconstructions.png."""
+    sample(checkpoint=checkpoint, debug=debug)
+    reconstruct(checkpoint=checkpoint, debug=debug)

@@ -1,0 +1,116 @@
+"""`vae-dist evaluate`."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vae_dist.cli.boundary import tells_errors
+from vae_dist.cli.options import CheckpointPath, Debug, Seed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vae_dist.checkpoint import Checkpoint
+    from vae_dist.evaluation import Figures
+
+
+@tells_errors
+def evaluate(
+    checkpoint: CheckpointPath = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Draws of z an image for the importance-weighted NLL.")] = 1000,
+    split: Annotated[
+        Literal["test", "val", "train"] | None,
+        typer.Option(help="Images to score.", show_default="test where the data has one, else val"),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units."""
+    from vae_dist.checkpoint import find_checkpoint
+    from vae_dist.data import load_source
+    from vae_dist.evaluation import Team
+    from vae_dist.evaluation import evaluate as score
+    from vae_dist.run_folder import newest_run
+    from vae_dist.runtime import join_world
+
+    world = join_world()
+    try:
+        found = world.together(lambda: find_checkpoint(checkpoint or newest_run()))
+        source = world.together(lambda: load_source(found.config.data)).to(world.device)
+        chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
+        model = found.load_model().to(world.device)
+        figures = score(model, source, chosen, k=k, seed=seed, team=Team(world.rank, world.processes, world.add))
+    finally:
+        world.leave()
+    if figures is None or not world.is_main:  # nobody stops this team; the others have nothing to tell
+        return
+    if as_json:
+        print(json.dumps(_record(found, figures), indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(_table(found, figures))
+
+
+def _record(checkpoint: "Checkpoint", figures: "Figures") -> dict[str, Any]:
+    return {
+        "checkpoint": str(checkpoint.path),
+        "step": checkpoint.state.step,
+        "weights": "ema" if checkpoint.has_ema else "raw",
+        "data": checkpoint.config.data.name,
+        "likelihood": checkpoint.config.model.likelihood,
+        "unit": "nats per image",
+        **asdict(figures),
+    }
+
+
+def _table(checkpoint: "Checkpoint", figures: "Figures") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=f"{checkpoint.config.data.name}, {figures.split} split, {figures.images:,} images",
+        caption=_protocol(checkpoint, figures),
+        caption_style="dim",
+    )
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("± s.e.", justify="right")
+    table.add_column("unit")
+    for row in _rows(figures):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _rows(figures: "Figures") -> list[tuple[str, str, str, str]]:
+    likelihood = figures.nll is not None
+    distortion = "distortion, −E log p(x|z)" if likelihood else "cross-entropy on grey levels"
+    bound = "−ELBO" if likelihood else "cross-entropy + rate (no likelihood)"
+    error = _number(figures.neg_elbo_se)
+    rows = [
+        (bound, _number(figures.neg_elbo), error, "nats an image"),
+        (distortion, _number(figures.distortion), "", "nats an image"),
+        ("rate, KL(q(z|x) ‖ p(z))", _number(figures.rate), "", "nats an image"),
+    ]
+    if likelihood:
+        rows.append((f"NLL, k={figures.k:,}", _number(figures.nll), _number(figures.nll_se), "nats an image"))
+    if figures.bits_per_dim is not None:
+        rows.append((f"NLL, k={figures.k:,}", f"{figures.bits_per_dim:.4f}", "", "bits a pixel"))
+    rows.append(("active units, Var E[z|x] > 0.01", f"{figures.active_units} of {figures.latent_units}", "", ""))
+    return rows
+
+
+def _protocol(checkpoint: "Checkpoint", figures: "Figures") -> str:
+    weights = "averaged" if checkpoint.has_ema else "raw"
+    targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "grey levels"}
+    return (
+        f"{checkpoint.path}, {weights} weights; {targets[figures.binarization]}; "
+        f"{checkpoint.config.model.likelihood} likelihood; seed {figures.seed}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

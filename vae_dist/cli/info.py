@@ -1,0 +1,70 @@
+"""`vae-dist info`."""
+
+from typing import TYPE_CHECKING
+
+from vae_dist.cli.boundary import on_main_only, tells_errors
+from vae_dist.cli.options import CheckpointPath, Debug
+
+if TYPE_CHECKING:
+    from vae_dist.checkpoint import Checkpoint
+
+
+@tells_errors
+@on_main_only
+def info(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
+    """Tell what this machine, this install and a checkpoint are."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from vae_dist.checkpoint import find_checkpoint
+    from vae_dist.errors import UserError
+    from vae_dist.run_folder import newest_run
+
+    facts = _machine()
+    try:
+        facts |= _checkpoint(find_checkpoint(checkpoint or newest_run()))
+    except UserError as error:
+        if checkpoint is not None:
+            raise
+        facts["newest run"] = str(error)
+    table = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
+    Console().print(table)
+
+
+def _machine() -> dict[str, str]:
+    import platform
+    import sys
+
+    import torch
+
+    from vae_dist.run_folder import versions
+    from vae_dist.runtime import best_precision, device_name, precisions
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    devices = (
+        [torch.device(accelerator.type, i) for i in range(torch.accelerator.device_count())] if accelerator else []
+    )
+    device = devices[0] if devices else torch.device("cpu")
+    return {
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "python": f"{sys.version.split()[0]} on {platform.platform()}",
+        "devices": ", ".join(map(device_name, devices)) or f"cpu, {torch.get_num_threads()} threads",
+        "precisions": f"{', '.join(precisions(device))}; auto is {best_precision(device)}",
+    }
+
+
+def _checkpoint(checkpoint: "Checkpoint") -> dict[str, str]:
+    config, state = checkpoint.config, checkpoint.state
+    score = "" if state.val_neg_elbo is None else f", val −ELBO {state.val_neg_elbo:.2f} nats"
+    return {
+        "checkpoint": str(checkpoint.path),
+        "step": f"{state.step:,} of {config.train.steps:,}{score}",
+        "model": f"{config.model.kind}, {'×'.join(map(str, state.image_shape))} images, "
+        f"{config.model.likelihood} likelihood, {config.model.prior} prior",
+        "data": f"{config.data.name}, binarize: {config.data.binarize}",
+        "trained in": state.resolved.precision,
+        "weights": "averaged and raw" if checkpoint.has_ema else "raw",
+    }

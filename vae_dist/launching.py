@@ -1,0 +1,125 @@
+"""From one `train` command to N processes of one run on this machine, and from their ends to one exit code.
+
+The launcher forwards signals, ends all ranks when one fails, and no rank outlives it, however it dies.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from vae_dist.errors import UserError
+
+LAUNCHER_PID = "VAE_DIST_LAUNCHER_PID"
+POLL_S = 0.1
+GRACE_S = 10.0  # for the other ranks to end by themselves after one failed
+FORWARDED = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM))
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `vae-dist ARGUMENTS` as so many ranks and wait for them.
+
+    Returns:
+        What all ranks exited with, if they agree.
+
+    Raises:
+        UserError: a rank was killed; the others have been ended.
+    """
+    port = _free_port()
+    ranks = [_start(rank, processes, port, arguments) for rank in range(processes)]
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for rank in ranks:
+            if rank.poll() is None:
+                rank.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        first_to_fail = _wait(ranks)
+    finally:
+        _kill(ranks)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return _exit_code(ranks, first_to_fail)
+
+
+def follow_launcher() -> None:
+    """In a rank: die with the launcher, even if that is killed and can tell nobody."""
+    launcher = int(os.environ.get(LAUNCHER_PID, "0"))
+    if not launcher:
+        return
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(POLL_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, cores // processes)),
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        LAUNCHER_PID: str(os.getpid()),
+    }
+    # A session of its own: a Ctrl-C in the terminal reaches a rank once, forwarded, and not twice.
+    command = [sys.executable, "-m", "vae_dist", *arguments]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait for all ranks, or until others had time to end after one failed; the rank that failed first is returned."""
+    first_to_fail, deadline = None, None
+    while any(rank.poll() is None for rank in ranks):
+        if first_to_fail is None:
+            first_to_fail = next((number for number, rank in enumerate(ranks) if rank.returncode), None)
+            deadline = time.monotonic() + GRACE_S if first_to_fail is not None else None
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        time.sleep(POLL_S)
+    if first_to_fail is None:
+        first_to_fail = next((number for number, rank in enumerate(ranks) if rank.returncode), None)
+    return first_to_fail
+
+
+def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.kill()
+        rank.wait()
+
+
+def _exit_code(ranks: Sequence[subprocess.Popen[bytes]], first_to_fail: int | None) -> int:
+    if first_to_fail is None:
+        return 0
+    # A rank that was killed is the cause, and the others' complaints are its consequence.
+    killed = next((number for number, rank in enumerate(ranks) if rank.returncode < 0), None)
+    cause = first_to_fail if killed is None or ranks[first_to_fail].returncode not in (0, 1) else killed
+    code = ranks[cause].returncode
+    if code < 0:
+        name = signal.Signals(-code).name
+        raise UserError(
+            f"Process {cause} of {len(ranks)} was killed ({name}), so all were stopped. "
+            "The same command goes on from the last checkpoint."
+        )
+    return int(code)
