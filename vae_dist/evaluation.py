@@ -178,7 +178,7 @@ def _variance_of_means(
     for number, block in moments.items():
         collected[number] = block
     team.add(collected)
-    first, second = collected.sum(0) / size
+    first, second = (collected.sum(0) / size).unbind()
     return second - first.square()
 
 

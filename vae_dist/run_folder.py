@@ -105,7 +105,9 @@ class RunFolder:
     def record_start(self, argv: Iterable[str], device: str, processes: int, step: int) -> str:
         """Note who started what on which machine; the run's identity for trackers is returned."""
         file = self.path / "run.json"
-        record = json.loads(file.read_bytes()) if file.exists() else {"id": secrets.token_hex(8), "starts": []}
+        record: dict[str, Any] = {"id": secrets.token_hex(8), "starts": []}
+        if file.exists():
+            record = json.loads(file.read_bytes())
         record["starts"].append(
             {
                 "time": _now(),

@@ -32,6 +32,10 @@ def processes() -> int:
 def run(app: typer.Typer) -> None:
     """Run the program in this process, and exit with its code."""
     follow_launcher()
+    # libgomp reads this when torch is imported. Its threads wait for each other in a busy loop of 300,000 turns; on a
+    # machine with other work that made training 50 times slower than one thread alone. This short a wait costs 2 to
+    # 8 % on a quiet machine and gives back most of it on a busy one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     warnings.showwarning = _tell_warning
     real_stderr = sys.stderr
     if rank() > 0:  # what all ranks would say alike, rank 0 says
