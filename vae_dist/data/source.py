@@ -1,8 +1,6 @@
 """A set of images that is small enough to be one tensor on the training device."""
 
 from dataclasses import dataclass, replace
-from typing import Self
-
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -55,7 +53,7 @@ class Source:
             raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
         return split
 
-    def hold_out(self, count: int) -> Self:
+    def hold_out(self, count: int) -> "Source":
         """The last `count` images of train become the split "val".
 
         Raises:
@@ -69,6 +67,6 @@ class Source:
         rest = {split: images for split, images in self.splits.items() if split != "train"}
         return replace(self, splits={"train": train[:-count], "val": train[-count:], **rest})
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Source":
         """The same on a device."""
         return replace(self, splits={split: images.to(device) for split, images in self.splits.items()})

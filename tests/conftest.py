@@ -1,0 +1,63 @@
+"""Shapes in signatures are checked here and nowhere else; every test sees the same single-threaded machine."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+CHECKED = [
+    "vae_dist.data",
+    "vae_dist.distributions",
+    "vae_dist.evaluation",
+    "vae_dist.generation",
+    "vae_dist.images",
+    "vae_dist.likelihoods",
+    "vae_dist.models",
+    "vae_dist.noise",
+    "vae_dist.objectives",
+    "vae_dist.order",
+    "vae_dist.priors",
+]
+install_import_hook(CHECKED, "beartype.beartype")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+QUICK = ("--set", "train.steps=6", "--set", "train.log_every=2", "--set", "train.threads=1")
+QUICK += ("--set", "train.precision=fp32", "--set", "model.h_dim=16", "--set", "train.batch_size=24")
+QUICK += ("--set", "train.micro_batches=6", "--set", "optim.lr=0.001")
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a real command in a folder, without anything this machine may have set."""
+    dropped = ("VAE_DIST_DATA", "RANK", "WORLD_SIZE", "MASTER_ADDR", "COLUMNS")
+    clean = {name: value for name, value in os.environ.items() if name not in dropped}
+    home = str(cwd / "home")
+    env = {**clean, "HOME": home, "XDG_CACHE_HOME": home, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture
+def vae_dist(tmp_path: Path) -> Command:
+    """The program, run in an empty folder."""
+
+    def call(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run(sys.executable, "-m", "vae_dist", *arguments, cwd=cwd, **environment)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a small run was trained by the real command, as runs/quickstart; don't write in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = run(sys.executable, "-m", "vae_dist", "train", *QUICK, "--set", "train.steps=300", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder

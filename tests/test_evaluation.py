@@ -1,0 +1,140 @@
+"""Estimates against a model whose likelihood is known exactly: z ~ N(0, I), x = Wz + b + noise."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_dist.data import Source
+from vae_dist.distributions import DiagonalGaussian
+from vae_dist.errors import UsageError
+from vae_dist.evaluation import BLOCK, Team, evaluate, targets
+from vae_dist.likelihoods import Gaussian
+from vae_dist.models import FlatModel, VariationalAutoEncoder
+from vae_dist.priors import StandardNormal
+
+SIGMA = 0.3
+SHAPE = (1, 2, 3)
+
+
+class LinearGaussian(FlatModel):
+    """An exactly solvable model with a posterior that is deliberately a little wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(SHAPE, 2, Gaussian(SIGMA), StandardNormal())
+        generator = torch.Generator().manual_seed(1)
+        self.weight = torch.nn.Parameter(0.4 * torch.randn(6, 2, generator=generator))
+        self.bias = 0.5
+
+    def posterior(self, x: Tensor) -> DiagonalGaussian:
+        precision = self.weight.T @ self.weight / SIGMA**2 + torch.eye(2)
+        mu = (x.flatten(1) - self.bias) @ self.weight @ precision.inverse().T / SIGMA**2
+        spread = 1.3 * precision.inverse().diagonal().sqrt()
+        return DiagonalGaussian(mu + 0.05, spread.expand_as(mu))
+
+    def likelihood_parameters(self, z: Tensor) -> Tensor:
+        images: Tensor = (z @ self.weight.T + self.bias).unflatten(1, SHAPE)
+        return images
+
+    def exact_nll(self, x: Tensor) -> float:
+        covariance = self.weight @ self.weight.T + SIGMA**2 * torch.eye(6)
+        marginal = torch.distributions.MultivariateNormal(torch.full((6,), self.bias), covariance)
+        return -marginal.log_prob(x.flatten(1)).mean().item()
+
+
+@pytest.fixture
+def model() -> LinearGaussian:
+    return LinearGaussian().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def source() -> Source:
+    images = torch.randint(0, 256, (250, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return Source("noise", "made here", {"train": images[:1], "test": images}, binarization="none")
+
+
+def nll(model: FlatModel, source: Source, k: int, seed: int) -> float:
+    figures = evaluate(model, source, "test", k=k, seed=seed)
+    assert figures is not None
+    assert figures.nll is not None
+    return figures.nll
+
+
+def test_the_estimate_meets_the_exact_likelihood(model: LinearGaussian, source: Source) -> None:
+    """Over seeds, because the standard error over images says nothing of the noise in z."""
+    estimates = torch.tensor([nll(model, source, k=2000, seed=seed) for seed in range(8)], dtype=torch.float64)
+    exact = model.exact_nll(targets(source, "test", range(250), seed=0))
+    standard_error = estimates.std().item() / math.sqrt(len(estimates))
+    assert abs(estimates.mean().item() - exact) < 3 * standard_error + 1e-5
+
+
+def test_the_bound_gets_tighter_with_k(model: LinearGaussian, source: Source) -> None:
+    few = Source("noise", "made here", {split: images[:20] for split, images in source.splits.items()}, "none")
+    means = [sum(nll(model, few, k, seed) for seed in range(200)) / 200 for k in (1, 10, 100)]
+    exact = model.exact_nll(targets(few, "test", range(20), seed=0))
+    assert means[0] > means[1] > means[2] > exact - 1e-3
+
+
+def test_elbo_bounds_the_nll(model: LinearGaussian, source: Source) -> None:
+    figures = evaluate(model, source, "test", k=100)
+    assert figures is not None
+    assert figures.nll is not None
+    assert figures.neg_elbo == pytest.approx(figures.distortion + figures.rate)
+    assert figures.neg_elbo > figures.nll
+    assert figures.bits_per_dim is None  # a density has none
+    assert (figures.active_units, figures.latent_units) == (2, 2)
+
+
+class Colleagues:
+    """Runs an evaluation as each of several ranks in turn, summing what they contribute as a process group would."""
+
+    def __init__(self, model: FlatModel, source: Source, processes: int) -> None:
+        contributions: list[list[Tensor]] = []
+        for rank in range(processes):
+            given: list[Tensor] = []
+            evaluate(model, source, "test", k=60, team=Team(rank, processes, lambda t, g=given: g.append(t.clone())))
+            contributions.append(given)
+        self.sums = [sum(parts[1:], parts[0].clone()) for parts in zip(*contributions, strict=True)]
+
+    def add(self, tensor: Tensor) -> None:
+        tensor.copy_(self.sums.pop(0))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_figures_are_identical_for_any_number_of_processes(
+    model: LinearGaussian, source: Source, processes: int
+) -> None:
+    alone = evaluate(model, source, "test", k=60)
+    shared = evaluate(
+        model, source, "test", k=60, team=Team(0, processes, Colleagues(model, source, processes).add)
+    )
+    assert alone is not None
+    assert shared is not None
+    assert asdict(shared) == asdict(alone)
+
+
+def test_more_draws_begin_with_the_fewer_and_none_are_held(model: LinearGaussian, source: Source) -> None:
+    shapes: list[tuple[int, ...]] = []
+    terms = model.terms
+    model.terms = lambda x, eps: (shapes.append(tuple(eps.shape)), terms(x, eps))[1]  # type: ignore[method-assign, func-returns-value]
+    evaluate(model, source, "test", k=1000)
+    assert sum(shape[0] for shape in shapes) == 1000 * math.ceil(250 / BLOCK)
+    assert max(shape[0] for shape in shapes) <= 50
+
+
+def test_a_stopped_evaluation_gives_nothing(model: LinearGaussian, source: Source) -> None:
+    assert evaluate(model, source, "test", team=Team(stop=lambda: True)) is None
+
+
+def test_grey_levels_under_a_bernoulli_have_no_likelihood(source: Source) -> None:
+    classic = VariationalAutoEncoder(6, 5, 2, image_shape=SHAPE).eval()
+    figures = evaluate(classic, source, "test", k=5)
+    assert figures is not None
+    assert (figures.nll, figures.nll_se, figures.bits_per_dim) == (None, None, None)
+
+
+def test_a_missing_split_is_told(model: LinearGaussian, source: Source) -> None:
+    with pytest.raises(UsageError, match="no val split.*train, test"):
+        evaluate(model, source, "val")
