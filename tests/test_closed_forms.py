@@ -16,9 +16,7 @@ from vae_dist.schedules import beta_at, is_time, learning_rate_at
 @pytest.fixture
 def posterior() -> DiagonalGaussian:
     generator = torch.Generator().manual_seed(0)
-    return DiagonalGaussian(
-        torch.randn(5, 3, generator=generator), torch.rand(5, 3, generator=generator) + 0.1
-    )
+    return DiagonalGaussian(torch.randn(5, 3, generator=generator), torch.rand(5, 3, generator=generator) + 0.1)
 
 
 def test_kl_is_torchs(posterior: DiagonalGaussian) -> None:

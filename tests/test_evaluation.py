@@ -107,9 +107,7 @@ def test_figures_are_identical_for_any_number_of_processes(
     model: LinearGaussian, source: Source, processes: int
 ) -> None:
     alone = evaluate(model, source, "test", k=60)
-    shared = evaluate(
-        model, source, "test", k=60, team=Team(0, processes, Colleagues(model, source, processes).add)
-    )
+    shared = evaluate(model, source, "test", k=60, team=Team(0, processes, Colleagues(model, source, processes).add))
     assert alone is not None
     assert shared is not None
     assert asdict(shared) == asdict(alone)
@@ -136,5 +134,5 @@ def test_grey_levels_under_a_bernoulli_have_no_likelihood(source: Source) -> Non
 
 
 def test_a_missing_split_is_told(model: LinearGaussian, source: Source) -> None:
-    with pytest.raises(UsageError, match="no val split.*train, test"):
+    with pytest.raises(UsageError, match=r"no val split.*train, test"):
         evaluate(model, source, "val")

@@ -1,6 +1,5 @@
 """Checkpoints: the format, writing them so that nothing is ever lost, and reading them without fear."""
 
-from vae_dist.checkpoint.commit import commit, remove_leftovers
 from vae_dist.checkpoint.format import Resolved, Snapshot, State, Window
 from vae_dist.checkpoint.reading import (
     CHECKPOINTS,
@@ -10,6 +9,7 @@ from vae_dist.checkpoint.reading import (
     load_model,
 )
 from vae_dist.checkpoint.retention import best_checkpoint, prune
+from vae_dist.checkpoint.writing import commit, remove_leftovers
 
 __all__ = [
     "CHECKPOINTS",

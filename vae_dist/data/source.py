@@ -1,6 +1,7 @@
 """A set of images that is small enough to be one tensor on the training device."""
 
 from dataclasses import dataclass, replace
+
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor

@@ -1,0 +1,211 @@
+"""Checkpoints: whole or not there, checked before they are believed, and free of code."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from vae_dist.checkpoint import (
+    Checkpoint,
+    Resolved,
+    Snapshot,
+    State,
+    best_checkpoint,
+    commit,
+    find_checkpoint,
+    latest_checkpoint,
+    load_model,
+    prune,
+    remove_leftovers,
+)
+from vae_dist.config import Config
+from vae_dist.ema import EMA
+from vae_dist.errors import UserError
+from vae_dist.models import build_model
+from vae_dist.optimizers import build_optimizer, restore_state, state_tensors
+
+SHAPE = (1, 4, 4)
+CONFIG = Config.model_validate({"model": {"h_dim": 6, "z_dim": 2}})
+
+
+def snapshot(step: int, *, score: float | None = None, config: Config = CONFIG) -> Snapshot:
+    model = build_model(config.model, SHAPE)
+    optimizer = build_optimizer(config.optim, model)
+    if step:
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    state = State(
+        step=step,
+        image_shape=SHAPE,
+        binarization="dynamic",
+        resolved=Resolved(precision="fp32", compile=False, threads=1),
+        val_neg_elbo=score,
+    )
+    ema = EMA(model, 0.9).module.state_dict()
+    return Snapshot(config, state, model.state_dict(), ema, state_tensors(optimizer, model))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return commit(tmp_path / "checkpoints", snapshot(5))
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = snapshot(7, score=1.5)
+    read = Checkpoint.open(commit(tmp_path, written))
+    assert (read.config, read.state) == (written.config, written.state)
+    for tensors, originals in [
+        (read.model_tensors(), written.model),
+        (read.ema_tensors(), written.ema or {}),
+        (read.optimizer_tensors(), written.optimizer),
+    ]:
+        assert tensors.keys() == originals.keys()
+        assert all(torch.equal(tensor, originals[name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamax", "sgd"])
+def test_a_restored_optimizer_takes_the_same_next_step(kind: str) -> None:
+    config = Config.model_validate({"optim": {"kind": kind}, "model": {"h_dim": 6, "z_dim": 2}})
+    one = build_model(config.model, SHAPE)
+    two = build_model(config.model, SHAPE)
+    optimizers = [build_optimizer(config.optim, model) for model in (one, two)]
+    for number in range(4):
+        if number == 2:
+            two.load_state_dict(one.state_dict())
+            restore_state(optimizers[1], two, {k: v.clone() for k, v in state_tensors(optimizers[0], one).items()})
+        for parameter, other in zip(one.parameters(), two.parameters(), strict=True):
+            parameter.grad = other.grad = torch.sin(parameter.detach() * (number + 1))
+        optimizers[0].step()
+        if number >= 2:
+            optimizers[1].step()
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "extend", "remove"])
+def test_any_damage_is_noticed(path: Path, name: str, damage: str) -> None:
+    file = path / name
+    content = bytearray(file.read_bytes())
+    match damage:
+        case "flip":
+            content[-3] ^= 64
+        case "cut":
+            del content[-1]
+        case "extend":
+            content += b"x"
+    file.write_bytes(content)
+    if damage == "remove":
+        file.unlink()
+    with pytest.raises(UserError, match="step-00000005"):
+        load_model(path)
+
+
+def resign(path: Path) -> None:
+    """What an attacker can do: make the manifest match whatever the files are."""
+    files = {
+        file.name: {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "size": file.stat().st_size}
+        for file in path.iterdir()
+        if file.name != "manifest.json"
+    }
+    (path / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"evil": torch.zeros(3)},
+        {name: tensor.double() for name, tensor in snapshot(5).model.items()},
+        {name: torch.zeros(2, 2) for name in snapshot(5).model},
+    ],
+    ids=["none", "unknown", "type", "shape"],
+)
+def test_tensors_that_the_config_does_not_call_for_are_refused(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    safetensors.torch.save_file(tensors, path / "model.safetensors")
+    resign(path)
+    with pytest.raises(UserError, match="doesn't fit its config"):
+        load_model(path, ema=False)
+
+
+def test_a_config_that_asks_for_terabytes_takes_no_memory(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    config["model"]["h_dim"] = 10**10
+    (path / "config.json").write_text(json.dumps(config))
+    resign(path)
+    with pytest.raises(UserError, match="doesn't fit its config"):
+        load_model(path)
+
+
+def test_a_strange_file_in_the_manifest_is_refused(path: Path) -> None:
+    (path / "hook.py").write_text("print('boo')")
+    resign(path)
+    with pytest.raises(UserError, match=r"manifest.json names"):
+        load_model(path)
+
+
+def test_the_newest_whole_checkpoint_is_found_and_a_damaged_one_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step in (5, 10):
+        commit(folder, snapshot(step))
+    (folder / "step-00000010" / "model.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning, match="Passing over a damaged checkpoint"):
+        newest = latest_checkpoint(folder)
+    assert newest is not None
+    assert newest.state.step == 5
+
+
+def test_folders_without_a_checkpoint_are_told(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        load_model(tmp_path)
+    with pytest.raises(UserError, match="There is no"):
+        load_model(tmp_path / "absent")
+    (tmp_path / "step-00000001").mkdir()
+    with pytest.raises(UserError, match=r"no manifest\.json"):
+        load_model(tmp_path / "step-00000001")
+
+
+def test_a_full_disk_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vae_dist.checkpoint.writing.write_and_sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        commit(path.parent, snapshot(6))
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
+    assert find_checkpoint(path.parent.parent).state.step == 5
+
+
+def test_a_damaged_checkpoint_of_the_same_step_is_replaced(path: Path) -> None:
+    (path / "state.json").unlink()
+    commit(path.parent, snapshot(5))
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
+    assert Checkpoint.open(path).state.step == 5
+
+
+def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:
+    shutil.copytree(path, path.with_name("step-00000009.tmp-abcd"))
+    remove_leftovers(path.parent)
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
+
+
+def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
+    for step, score in [(1, 9.0), (2, 3.0), (3, 5.0), (4, None), (5, 4.0)]:
+        commit(tmp_path, snapshot(step, score=score))
+    prune(tmp_path, keep_last=2)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000002", "step-00000004", "step-00000005"]
+    assert best_checkpoint(tmp_path) == tmp_path / "step-00000002"
+
+
+def test_load_model_takes_the_averaged_weights_unless_told_otherwise(tmp_path: Path) -> None:
+    written = snapshot(3)
+    for tensor in (written.ema or {}).values():
+        tensor.fill_(0.25)
+    path = commit(tmp_path, written)
+    assert all((tensor == 0.25).all() for tensor in load_model(path).state_dict().values())
+    assert not all((tensor == 0.25).all() for tensor in load_model(path, ema=False).state_dict().values())

@@ -1,0 +1,175 @@
+"""The program as its users meet it: help at once, pictures where promised, one clear sentence for a mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import QUICK, Command
+
+COMMANDS = ["train", "sample", "reconstruct", "interpolate", "evaluate", "info"]
+HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    program = (
+        "import sys\n"
+        f"sys.argv = ['vae-dist', *{command.split()!r}, '--help']\n"
+        "from vae_dist.cli import main\n"
+        "try:\n    main()\n"
+        f"except SystemExit as end:\n    assert end.code == 0\nprint([name for name in {HEAVY} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Usage: vae-dist" in result.stdout
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    program = "import sys, vae_dist; assert 'torch' not in sys.modules; vae_dist.VariationalAutoEncoder(4)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def copy_of(trained: Path, folder: Path) -> str:
+    return os.path.relpath(trained / "runs" / "quickstart", folder)
+
+
+def test_sample_is_reproducible_and_grows_by_appending(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path)
+    first = vae_dist("sample", "--checkpoint", run)
+    assert (first.returncode, first.stdout) == (0, "images/samples.png\n")
+    picture = Image.open(tmp_path / "images" / "samples.png")
+    assert picture.size == (8 * 58 + 2, 8 * 58 + 2)
+    again = vae_dist("sample", "--checkpoint", run, "--out", "again.png", "--n", "64")
+    assert again.returncode == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "images" / "samples.png").read_bytes()
+    assert (trained / "runs/quickstart/images/samples.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+
+
+def test_reconstruct_takes_any_pictures(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (90, 40), (255, 0, 0, 128)).save(tmp_path / "a.png")
+    Image.new("L", (28, 28), 200).save(tmp_path / "b.jpg")
+    run = copy_of(trained, tmp_path)
+    two = vae_dist("reconstruct", "--input", "a.png", "--input", "b.jpg", "--checkpoint", run)
+    assert (two.returncode, two.stdout) == (0, "images/reconstructions.png\n")
+    assert vae_dist("reconstruct", "--checkpoint", run, "--out", "val.png").returncode == 0
+    assert Image.open(tmp_path / "val.png").width == 8 * 58 + 2
+
+
+def test_interpolate_writes_a_strip_or_an_animation(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path)
+    assert vae_dist("interpolate", "--checkpoint", run, "--steps", "5").returncode == 0
+    assert Image.open(tmp_path / "images" / "interpolation.png").size == (5 * 58 + 2, 60)
+    Image.new("L", (28, 28), 200).save(tmp_path / "b.png")
+    ends = ("--start", "b.png", "--end", "b.png", "--method", "linear", "--out", "walk.gif")
+    assert vae_dist("interpolate", "--checkpoint", run, *ends).returncode == 0
+    assert getattr(Image.open(tmp_path / "walk.gif"), "is_animated", None) is not None
+
+
+def test_evaluate_labels_its_figures(vae_dist: Command, trained: Path) -> None:
+    table = vae_dist("evaluate", "--k", "2", cwd=trained)
+    assert table.returncode == 0, table.stderr
+    for part in (
+        "val split, 1,000 images",
+        "−ELBO",
+        "NLL, k=2",
+        "nats an image",
+        "bits a pixel",
+        "dynamic binarization",
+    ):
+        assert part in table.stdout
+    record = json.loads(vae_dist("evaluate", "--k", "2", "--json", "--split", "val", cwd=trained).stdout)
+    assert {"k", "split", "seed", "checkpoint", "binarization", "nll", "nll_se", "neg_elbo"} <= record.keys()
+    assert record["nll"] <= record["neg_elbo"]
+
+
+def test_info_tells_of_machine_and_run(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    told = vae_dist("info", cwd=trained).stdout
+    assert "torch" in told
+    assert "step-00000300" in told
+    assert "There is no trained model" in vae_dist("info").stdout
+
+
+MISTAKES = {
+    "no images": (["sample", "--n", "0"], 2, "0 is not in the range"),
+    "no run": (["sample"], 1, "train one with `vae-dist train`"),
+    "no checkpoint": (["sample", "--checkpoint", "absent"], 1, "There is no absent"),
+    "empty folder": (["sample", "--checkpoint", "empty"], 1, "empty holds no whole checkpoint"),
+    "no such config": (["train", "absent.yaml"], 2, "There is no config 'absent.yaml'"),
+    "wrong key": (["train", "--set", "model.z=3"], 2, "unknown key model.z; did you mean model.z_dim?"),
+    "out of range": (["train", "--set", "optim.lr=-1"], 2, "optim.lr is -1"),
+    "fp16 on a CPU": (["train", "--precision", "fp16"], 2, "fp16 doesn't exist on cpu"),
+    "no data": (["train", "--set", "data.name=binarized-mnist", "--set", "data.binarize=static"], 1, "was not found"),
+    "a stranger's folder": (["train", "--out", "full"], 2, "full is no run and not empty"),
+    "a file for a folder": (["train", "--out", "file.txt"], 1, "file.txt"),
+    "half a walk": (["interpolate", "--start", "x.png"], 2, "Give both --start and --end"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_sentence(vae_dist: Command, tmp_path: Path, mistake: str) -> None:
+    arguments, code, complaint = MISTAKES[mistake]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    (tmp_path / "file.txt").touch()
+    result = vae_dist(*arguments)
+    assert result.returncode == code, result.stderr
+    assert complaint in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_mistakes_with_pictures(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path)
+    (tmp_path / "notes.png").write_text("words")
+    (tmp_path / "folder.png").mkdir()
+    for arguments, complaint in [
+        (["reconstruct", "--input", "notes.png"], "notes.png is no image"),
+        (["reconstruct", "--input", "absent.png"], "There is no image absent.png"),
+        (["sample", "--out", "folder.png"], "folder.png is a folder"),
+        (["sample", "--out", "/proc/nowhere/x.png"], "can't be written"),
+        (["evaluate", "--split", "test"], "digits has no test split here; it has train, val"),
+    ]:
+        result = vae_dist(*arguments, "--checkpoint", run)
+        assert result.returncode in (1, 2)
+        assert complaint in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(vae_dist: Command) -> None:
+    assert "Traceback" in vae_dist("sample", "--debug").stderr
+
+
+def test_a_full_disk_ends_a_run_with_a_message(vae_dist: Command, tmp_path: Path) -> None:
+    """/dev/full refuses every write, as metrics.jsonl."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    run = tmp_path / "runs" / "quickstart"
+    assert vae_dist("train", *QUICK).returncode == 0
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").symlink_to("/dev/full")
+    result = vae_dist("train", *QUICK, "--set", "train.steps=8")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_the_classic_commands_work(tmp_path: Path, trained: Path) -> None:
+    scripts = Path(sys.executable).parent
+    assert subprocess.run([scripts / "train", "--help"], check=True, capture_output=True).stdout
+    subprocess.run([scripts / "inference"], cwd=trained, check=True)
+    assert (trained / "images" / "samples.png").exists()
+    assert (trained / "images" / "reconstructions.png").exists()
+
+
+def test_the_tutorials_demonstration_prints_what_it_always_did() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "vae.py"
+    shown = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
+    assert shown == (
+        "Reconstructed Shape: torch.Size([4, 784])\n"
+        "Latent Mean Shape: torch.Size([4, 20])\n"
+        "Latent Sigma Shape: torch.Size([4, 20])\n"
+    )

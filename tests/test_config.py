@@ -1,0 +1,63 @@
+"""Configs: what ships loads, what is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+
+from vae_dist.config import Config, differences, find_config, load_config, parse_config, shipped_configs
+from vae_dist.errors import UsageError
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_shipped_configs_load(name: str) -> None:
+    assert load_config(find_config(name)) == load_config(shipped_configs()[name])
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("model.h_dmi=3", "unknown key model.h_dmi; did you mean model.h_dim?"),
+        ("h_dim=3", "unknown key h_dim; did you mean model.h_dim?"),
+        ("trian.steps=3", "unknown key trian; did you mean train?"),
+        ("train.steps=-1", "train.steps is -1: it should be greater than 0"),
+        ("train.steps=many", "train.steps is 'many'"),
+        ("optim.lr=.nan", "optim.lr is nan"),
+        ("optim.betas=[0.9]", "optim.betas"),
+        ("data.name=imagenet", "data.name is 'imagenet'"),
+        ("train.micro_batches=7", "train.batch_size 128 is no multiple of train.micro_batches 7"),
+        ("train.accumulate=9", "train.accumulate 9 is more than the 8 train.micro_batches"),
+        ("data.name=binarized-mnist", "set data.binarize to static"),
+        ("model.likelihood=gaussian", "set data.binarize to none"),
+        ("seed.x=1", "seed has no keys of its own"),
+        ("nonsense", "write it as section.key=value"),
+        ("seed=[", "the value is no YAML"),
+    ],
+)
+def test_a_mistake_is_named(override: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load_config(find_config("quickstart"), ["seed=3", override] if "." in override else [override, "train.steps=2"])
+    assert complaint in str(error.value)
+
+
+def test_a_config_that_is_no_mapping_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "list.yaml"
+    file.write_text("- 1\n")
+    with pytest.raises(UsageError, match="holds no config"):
+        load_config(file)
+    file.write_text("a: [")
+    with pytest.raises(UsageError, match="is no YAML"):
+        load_config(file)
+    with pytest.raises(UsageError, match=r"no config 'nowhere'.*quickstart"):
+        find_config("nowhere")
+
+
+def test_yaml_reads_what_it_wrote(tmp_path: Path) -> None:
+    config = parse_config({"seed": 4, "train": {"compile": False}, "data": {"root": "/data"}}, "here")
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert load_config(file) == config
+    assert config.train.compile == "off"  # YAML's bare off
+
+
+def test_differences_are_told_by_key() -> None:
+    assert differences(Config(), parse_config({"optim": {"lr": 1.0}}, "here")) == {"optim.lr": (1e-3, 1.0)}

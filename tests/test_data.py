@@ -1,0 +1,161 @@
+"""Data: found in the order promised, checked, split and binarized."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vae_dist.config import DataConfig
+from vae_dist.data import load_source, to_unit
+from vae_dist.data.digits import FILE
+from vae_dist.data.idx import read_idx_images
+from vae_dist.errors import UsageError, UserError
+
+
+def idx(count: int, value: int = 7) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in (count, 28, 28))
+    return bytes([0, 0, 8, 3]) + sizes + bytes([value]) * (count * 28 * 28)
+
+
+def put_mnist(folder: Path, value: int = 7, *, compress: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, count in (("train-images-idx3-ubyte", 30), ("t10k-images-idx3-ubyte", 10)):
+        if compress:
+            (folder / f"{stem}.gz").write_bytes(gzip.compress(idx(count, value)))
+        else:
+            (folder / stem).write_bytes(idx(count, value))
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data on this machine, and no network."""
+    monkeypatch.delenv("VAE_DIST_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("vae_dist.data.places.SYSTEM_PLACES", (tmp_path / "system",))
+
+    def offline(*_: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("vae_dist.data.mnist._fetch", offline)
+
+
+def mnist(**settings: object) -> DataConfig:
+    return DataConfig.model_validate({"name": "mnist", "val_size": 5, **settings})
+
+
+def test_the_built_in_digits_are_real_and_small() -> None:
+    source = load_source(DataConfig())
+    assert {split: source.size(split) for split in source.splits} == {"train": 9000, "val": 1000}
+    assert source.image_shape == (1, 28, 28)
+    assert 0.128 < source.splits["train"].float().mean().item() / 255 < 0.134  # MNIST's is 0.1307
+    assert FILE.stat().st_size <= 1_600_000
+
+
+def test_val_is_the_end_of_train() -> None:
+    few = load_source(DataConfig(val_size=10))
+    all_of_them = load_source(DataConfig(val_size=0))
+    assert torch.equal(few.splits["val"], all_of_them.splits["train"][-10:])
+    with pytest.raises(UsageError, match="leaves nothing"):
+        load_source(DataConfig(val_size=10_000))
+
+
+@pytest.mark.parametrize("layout", ["mnist", "MNIST/raw", "."])
+@pytest.mark.parametrize("compress", [False, True])
+def test_mnist_is_found_in_every_layout(tmp_path: Path, layout: str, compress: bool) -> None:
+    put_mnist(tmp_path / "here" / layout, compress=compress)
+    source = load_source(mnist(root=tmp_path / "here"))
+    assert {split: source.size(split) for split in source.splits} == {"train": 25, "val": 5, "test": 10}
+
+
+def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = ["system", "cache/vae-dist", "environment", "root"]
+    monkeypatch.setenv("VAE_DIST_DATA", str(tmp_path / "environment"))
+    for value, place in enumerate(order):
+        put_mnist(tmp_path / place / "mnist", value)
+        source = load_source(mnist(root=tmp_path / "root"))
+        assert source.splits["test"][0, 0, 0, 0] == value
+        assert source.origin == str(tmp_path / place / "mnist")
+
+
+def test_nothing_found_tells_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        load_source(mnist(root=tmp_path / "root"))
+    for part in (
+        "Network is unreachable",
+        "root",
+        "cache/vae-dist",
+        "system",
+        "train-images-idx3-ubyte.gz",
+        "data.root",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (idx(30)[:-1], "is damaged: its header says 30 × 28 × 28"),
+        (b"\x00\x00\x08\x01" + idx(30)[4:], "magic number is 00000801"),
+        (b"", "magic number"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, complaint: str) -> None:
+    put_mnist(tmp_path / "mnist")
+    (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*") as error:
+        load_source(mnist(root=tmp_path))
+    assert complaint in str(error.value)
+
+
+def test_a_cut_gzip_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(idx(3))[:-9])
+    with pytest.raises(UserError, match=r"x\.gz can't be read"):
+        read_idx_images(path)
+
+
+def test_mnist_is_not_taken_for_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_mnist(tmp_path)
+    monkeypatch.setattr("vae_dist.data.mnist.zlib.crc32", lambda _: 0xF3639B56)  # MNIST's training pixels
+    with pytest.raises(UserError, match="are mnist's, not fashion-mnist's"):
+        load_source(mnist(name="fashion-mnist", root=tmp_path))
+
+
+def test_larochelles_draw_in_both_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_dist.data.binarized_mnist.SIZES", {"train": 5, "valid": 2, "test": 3})
+    bits = {
+        name: np.random.default_rng(0).integers(0, 2, (n, 784), np.uint8)
+        for name, n in (("train", 5), ("valid", 2), ("test", 3))
+    }
+    config = DataConfig(name="binarized-mnist", binarize="static", root=tmp_path)
+    with pytest.raises(UserError, match=r"binarized_mnist.npz or binarized_mnist_train.amat"):
+        load_source(config)
+    for name, rows in bits.items():
+        (tmp_path / f"binarized_mnist_{name}.amat").write_text("\n".join(" ".join(map(str, row)) for row in rows))
+    from_text = load_source(config)
+    np.savez(tmp_path / "binarized_mnist.npz", **{name: np.packbits(rows, axis=1) for name, rows in bits.items()})
+    from_archive = load_source(config)
+    assert list(from_text.splits) == ["train", "val", "test"]
+    for split, images in from_text.splits.items():
+        assert torch.equal(images, from_archive.splits[split])
+        assert set(images.unique().tolist()) <= {0, 255}
+    with pytest.raises(UsageError, match="val split of its own"):
+        load_source(config.model_copy(update={"val_size": 1}))
+
+
+def test_a_static_draw_is_the_same_in_every_run_and_has_the_right_mean() -> None:
+    grey = load_source(DataConfig(binarize="none")).splits["val"]
+    static = load_source(DataConfig(binarize="static", val_size=500)).splits["val"]
+    again = load_source(DataConfig(binarize="static")).splits["val"][-500:]
+    assert torch.equal(static, again)
+    assert static.float().mean().item() == pytest.approx(grey[-500:].float().mean().item(), abs=0.3)
+
+
+def test_dynamic_binarization_turns_a_pixel_on_with_its_probability() -> None:
+    images = torch.tensor([0, 1, 128, 254, 255], dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 1, 100_000)
+    uniforms = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    share = to_unit(images, uniforms).mean((1, 2, 3))
+    assert (share[0], share[4]) == (0, 1)
+    assert (share - torch.tensor([0, 1, 128, 254, 255]) / 255).abs().max() < 4 * 0.5 / 100_000**0.5

@@ -1,0 +1,77 @@
+"""Pictures: any in, the right ones out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae_dist.errors import UserError
+from vae_dist.images import comparison, fit_image, grid, read_image, save_frames, save_picture, to_bytes
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 32)])
+@pytest.mark.parametrize("size", [(1, 1), (300, 40), (28, 28)])
+def test_any_picture_fits(mode: str, shape: tuple[int, int, int], size: tuple[int, int]) -> None:
+    fitted = fit_image(Image.new(mode, size), shape)
+    assert (tuple(fitted.shape), fitted.dtype) == (shape, torch.uint8)
+
+
+def test_a_fitting_picture_is_left_alone() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    assert torch.equal(fit_image(Image.fromarray(pixels), (1, 28, 28))[0], torch.from_numpy(pixels))
+
+
+def test_16_bit_levels_become_8_bit_and_transparency_black() -> None:
+    deep = Image.fromarray(np.full((28, 28), 65535, np.uint16))
+    assert fit_image(deep, (1, 28, 28)).min() == 255
+    clear = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
+    assert fit_image(clear, (3, 28, 28)).max() == 0
+
+
+def test_the_centre_is_kept() -> None:
+    wide = Image.new("L", (90, 30))
+    wide.paste(255, (30, 0, 60, 30))
+    assert fit_image(wide, (1, 28, 28)).min() > 250  # resizing rings a little at the edges
+
+
+def test_what_is_no_image_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    for path, complaint in [("notes.png", "is no image"), ("absent.png", "no image"), (".", "is a folder")]:
+        with pytest.raises(UserError, match=complaint):
+            read_image(tmp_path / path)
+
+
+def test_a_picture_is_replaced_and_a_folder_is_not(tmp_path: Path) -> None:
+    picture = Image.new("L", (4, 4))
+    save_picture(tmp_path / "new" / "a.png", picture)
+    save_picture(tmp_path / "new" / "a.png", picture)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+    (tmp_path / "folder.png").mkdir()
+    for name, complaint in [("folder.png", "is a folder"), ("a", "no suffix"), ("a.exe", ".exe names no picture")]:
+        with pytest.raises(UserError, match=complaint):
+            save_picture(tmp_path / name, picture)
+
+
+def test_grids_have_a_place_for_each() -> None:
+    images = torch.full((10, 1, 28, 28), 200, dtype=torch.uint8)
+    assert grid(images).size == (4 * 58 + 2, 3 * 58 + 2)
+    assert comparison(images, images).width == 8 * 58 + 2
+    assert grid(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).size == (68, 68)
+
+
+def test_frames_become_a_strip_or_an_animation(tmp_path: Path) -> None:
+    frames = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 28, 28) * 50
+    save_frames(tmp_path / "walk.gif", frames)
+    save_frames(tmp_path / "walk.png", frames)
+    with Image.open(tmp_path / "walk.gif") as animation:
+        assert getattr(animation, "n_frames", 1) == 8  # forth and back
+    with Image.open(tmp_path / "walk.png") as strip:
+        assert strip.size == (5 * 58 + 2, 60)
+
+
+def test_bytes_are_rounded_to_the_nearest() -> None:
+    means = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 2.0]).view(6, 1, 1, 1)
+    assert to_bytes(means).flatten().tolist() == [0, 0, 0, 1, 255, 255]

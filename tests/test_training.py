@@ -1,0 +1,155 @@
+"""The loop: resume is exact, the process count changes nothing, and bad steps change nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import QUICK, Command, run
+from vae_dist.checkpoint import find_checkpoint
+
+TENSORS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
+
+
+def metrics(run_folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def tensor_files(run_folder: Path) -> dict[str, bytes]:
+    path = find_checkpoint(run_folder).path
+    return {name: (path / name).read_bytes() for name in TENSORS}
+
+
+def train(folder: Path, out: str, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vae_dist", "train", *QUICK, "--out", out, *arguments]
+    return run(*command, "--num-processes", str(processes), cwd=folder)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path, processes: int) -> None:
+    """Stopped in mid-epoch and in the middle of a logging window, then one that was killed before it could save."""
+    settings = ("--set", "train.log_every=5", "--set", "train.eval_every=8", "--set", "optim.schedule=constant")
+    steps = ("--set", "train.steps=12")
+    assert train(tmp_path, "whole", *settings, *steps, processes=processes).returncode == 0
+    assert train(tmp_path, "parts", *settings, "--set", "train.steps=7", processes=processes).returncode == 0
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 10, "neg_elbo": 1.0}\n{"step": 1')  # what a killed process had logged
+    resumed = train(tmp_path, "parts", *settings, *steps, processes=processes)
+    assert resumed.returncode == 0
+    assert "going on at step 7" in resumed.stdout
+    assert "train.steps was 7 and is 12 now" in resumed.stderr
+    assert tensor_files(tmp_path / "whole") == tensor_files(tmp_path / "parts")
+    last = [line for line in metrics(tmp_path / "parts") if line["step"] > 7]
+    assert [line for line in metrics(tmp_path / "whole") if line["step"] > 7][-2:] == last[-2:]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamax"])
+def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(tmp_path: Path, optimizer: str) -> None:
+    settings = ("--set", "train.steps=4000", "--set", f"optim.kind={optimizer}", "--set", "train.eval_every=4000")
+    command = [sys.executable, "-m", "vae_dist", "train", *QUICK, *settings, "--out", "stopped"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None and not (tmp_path / "stopped" / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    status = json.loads((tmp_path / "stopped" / "status.json").read_text())
+    assert status["status"] == "preempted"
+    assert 0 < status["step"] < 4000
+    assert find_checkpoint(tmp_path / "stopped").state.step == status["step"]
+    assert train(tmp_path, "stopped", *settings).returncode == 0
+    assert train(tmp_path, "whole", *settings).returncode == 0
+    assert tensor_files(tmp_path / "whole") == tensor_files(tmp_path / "stopped")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
+
+
+def first_gradient(run_folder: Path, lr: float) -> torch.Tensor:
+    """One step of SGD is the gradient, recovered from the weights before and after."""
+    from vae_dist.models import initial_model
+
+    checkpoint = find_checkpoint(run_folder)
+    before = initial_model(checkpoint.config.model, (1, 28, 28), checkpoint.config.seed).state_dict()
+    after = checkpoint.model_tensors()
+    return torch.cat([((before[name].double() - after[name].double()) / lr).flatten() for name in before])
+
+
+def test_first_step_gradients_agree_for_1_2_and_3_processes(tmp_path: Path) -> None:
+    """Six micro-batches on three processes are equal shares; eight on three are not."""
+    settings = ("--set", "train.steps=1", "--set", "optim.kind=sgd", "--set", "optim.clip_norm=null")
+    settings += ("--set", "optim.lr=1.0", "--set", "train.micro_batches=8")
+    gradients = {}
+    for processes in (1, 2, 3):
+        assert train(tmp_path, str(processes), *settings, processes=processes).returncode == 0
+        gradients[processes] = first_gradient(tmp_path / str(processes), lr=1.0)
+    for processes in (2, 3):
+        difference = (gradients[processes] - gradients[1]).norm() / gradients[1].norm()
+        assert difference < 1e-6
+
+
+def test_accumulation_changes_no_gradient(tmp_path: Path) -> None:
+    settings = ("--set", "train.steps=1", "--set", "optim.kind=sgd", "--set", "optim.clip_norm=null")
+    settings += ("--set", "optim.lr=1.0")
+    for accumulate in (1, 4):
+        assert train(tmp_path, str(accumulate), *settings, "--set", f"train.accumulate={accumulate}").returncode == 0
+    one, four = (first_gradient(tmp_path / str(accumulate), lr=1.0) for accumulate in (1, 4))
+    assert (four - one).norm() / one.norm() < 1e-6
+
+
+def test_a_skipped_step_changes_nothing_and_skipping_for_ever_ends_the_run(tmp_path: Path) -> None:
+    settings = ("--set", "optim.skip_norm=1e-9", "--set", "train.log_every=1")
+    few = train(tmp_path, "few", *settings)
+    assert few.returncode == 0
+    checkpoint = find_checkpoint(tmp_path / "few")
+    assert (checkpoint.state.skipped_steps, checkpoint.state.step) == (6, 6)
+    assert "every step since the last log was skipped" in few.stdout
+    many = train(tmp_path, "many", *settings, "--set", "train.steps=100")
+    assert many.returncode == 1
+    assert "above optim.skip_norm, for 50 steps" in many.stderr
+    assert "Traceback" not in many.stderr
+    assert json.loads((tmp_path / "many" / "status.json").read_text())["status"] == "failed"
+
+
+def test_a_gradient_that_is_no_number_is_told_by_name(tmp_path: Path) -> None:
+    result = train(tmp_path, "nan", "--set", "optim.kind=sgd", "--set", "optim.lr=1e30", "--set", "train.steps=99")
+    assert result.returncode == 1
+    assert "are not finite" in result.stderr or "in the gradient of" in result.stderr
+
+
+def test_compile_failing_is_a_fallback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vae_dist", "train", *QUICK, "--set", "train.compile=on", "--out", "x"]
+    result = run(*command, cwd=tmp_path, CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    assert result.returncode == 0, result.stderr
+    assert "torch.compile failed" in result.stderr
+    assert find_checkpoint(tmp_path / "x").state.resolved.compile is False
+
+
+def test_tensorboard_goes_on_after_a_resume(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    tracked = ("--set", "tracking.trackers=[tensorboard]")
+    assert train(tmp_path, "x", *tracked).returncode == 0
+    assert train(tmp_path, "x", *tracked, "--set", "train.steps=9").returncode == 0
+    events = list((tmp_path / "x" / "tensorboard").rglob("events.out*"))
+    assert len({event.parent for event in events if "hparams" not in str(event)}) >= 1
+    assert len(events) >= 2
+
+
+def test_a_finished_run_says_so_and_another_config_is_refused(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    arguments = ["train", *QUICK, "--set", "train.steps=300"]
+    again = vae_dist(*arguments, cwd=trained)
+    assert (again.returncode, again.stdout) == (0, "runs/quickstart is finished: 300 steps.\n")
+    other = vae_dist(*arguments, "--set", "optim.lr=0.5", cwd=trained)
+    assert other.returncode == 2
+    assert "optim.lr (0.001 before, 0.5 now). Give another --out, or --fresh" in other.stderr
+
+
+def test_fresh_begins_beside_the_run_that_is_there(vae_dist: Command, tmp_path: Path) -> None:
+    for expected in ("runs/quickstart", "runs/quickstart-2", "runs/quickstart-3"):
+        result = vae_dist("train", *QUICK, "--fresh")
+        assert result.returncode == 0
+        assert (tmp_path / expected / "images" / "samples.png").exists()
