@@ -242,9 +242,10 @@ def _nearest(location: Sequence[str]) -> str:
     known = list(_keys())
     siblings = [key for key in known if key.split(".")[:-1] == list(location[:-1])]
     name = location[-1]
-    by_name = difflib.get_close_matches(name, [key.split(".")[-1] for key in siblings], n=1)
+    sibling_names = [key.split(".")[-1] for key in siblings]
+    by_name = difflib.get_close_matches(name, sibling_names, n=1) or [s for s in sibling_names if s.startswith(name)]
     if by_name:
-        return f"did you mean {'.'.join([*location[:-1], *by_name])}?"
+        return f"did you mean {'.'.join([*location[:-1], by_name[0]])}?"
     elsewhere = [key for key in known if key.split(".")[-1] == name] or difflib.get_close_matches(
         ".".join(location), known, n=1, cutoff=0.5
     )

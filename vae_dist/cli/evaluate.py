@@ -52,7 +52,9 @@ def evaluate(
     else:
         from rich.console import Console
 
-        Console().print(_table(found, figures))
+        console = Console()
+        console.print(_table(found, figures))
+        console.print(_protocol(found, figures), soft_wrap=True, highlight=False)
 
 
 def _record(checkpoint: "Checkpoint", figures: "Figures") -> dict[str, Any]:
@@ -73,8 +75,6 @@ def _table(checkpoint: "Checkpoint", figures: "Figures") -> "Table":
 
     table = Table(
         title=f"{checkpoint.config.data.name}, {figures.split} split, {figures.images:,} images",
-        caption=_protocol(checkpoint, figures),
-        caption_style="dim",
     )
     table.add_column("figure")
     table.add_column("value", justify="right")
