@@ -28,9 +28,20 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
-QUICK = ("--set", "train.steps=6", "--set", "train.log_every=2", "--set", "train.threads=1")
-QUICK += ("--set", "train.precision=fp32", "--set", "model.h_dim=16", "--set", "train.batch_size=24")
-QUICK += ("--set", "train.micro_batches=6", "--set", "optim.lr=0.001")
+QUICK: tuple[str, ...] = tuple(
+    part
+    for setting in (
+        "train.steps=6",
+        "train.log_every=2",
+        "train.threads=1",
+        "train.precision=fp32",
+        "train.batch_size=24",
+        "train.micro_batches=6",
+        "model.h_dim=16",
+        "optim.lr=0.001",
+    )
+    for part in ("--set", setting)
+)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

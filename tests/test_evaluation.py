@@ -41,7 +41,8 @@ class LinearGaussian(FlatModel):
     def exact_nll(self, x: Tensor) -> float:
         covariance = self.weight @ self.weight.T + SIGMA**2 * torch.eye(6)
         marginal = torch.distributions.MultivariateNormal(torch.full((6,), self.bias), covariance)
-        return -marginal.log_prob(x.flatten(1)).mean().item()
+        nll: float = -marginal.log_prob(x.flatten(1)).mean().item()
+        return nll
 
 
 @pytest.fixture
@@ -94,7 +95,11 @@ class Colleagues:
         contributions: list[list[Tensor]] = []
         for rank in range(processes):
             given: list[Tensor] = []
-            evaluate(model, source, "test", k=60, team=Team(rank, processes, lambda t, g=given: g.append(t.clone())))
+
+            def note(tensor: Tensor, given: list[Tensor] = given) -> None:
+                given.append(tensor.clone())
+
+            evaluate(model, source, "test", k=60, team=Team(rank, processes, note))
             contributions.append(given)
         self.sums = [sum(parts[1:], parts[0].clone()) for parts in zip(*contributions, strict=True)]
 

@@ -14,6 +14,16 @@ import torch
 from tests.conftest import QUICK, Command, run
 from vae_dist.checkpoint import find_checkpoint
 
+ONE_SGD_STEP = (
+    "--set",
+    "train.steps=1",
+    "--set",
+    "optim.kind=sgd",
+    "--set",
+    "optim.clip_norm=null",
+    "--set",
+    "optim.lr=1.0",
+)
 TENSORS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
@@ -81,8 +91,7 @@ def first_gradient(run_folder: Path, lr: float) -> torch.Tensor:
 
 def test_first_step_gradients_agree_for_1_2_and_3_processes(tmp_path: Path) -> None:
     """Six micro-batches on three processes are equal shares; eight on three are not."""
-    settings = ("--set", "train.steps=1", "--set", "optim.kind=sgd", "--set", "optim.clip_norm=null")
-    settings += ("--set", "optim.lr=1.0", "--set", "train.micro_batches=8")
+    settings = [*ONE_SGD_STEP, "--set", "train.micro_batches=8"]
     gradients = {}
     for processes in (1, 2, 3):
         assert train(tmp_path, str(processes), *settings, processes=processes).returncode == 0
@@ -93,10 +102,10 @@ def test_first_step_gradients_agree_for_1_2_and_3_processes(tmp_path: Path) -> N
 
 
 def test_accumulation_changes_no_gradient(tmp_path: Path) -> None:
-    settings = ("--set", "train.steps=1", "--set", "optim.kind=sgd", "--set", "optim.clip_norm=null")
-    settings += ("--set", "optim.lr=1.0")
     for accumulate in (1, 4):
-        assert train(tmp_path, str(accumulate), *settings, "--set", f"train.accumulate={accumulate}").returncode == 0
+        assert (
+            train(tmp_path, str(accumulate), *ONE_SGD_STEP, "--set", f"train.accumulate={accumulate}").returncode == 0
+        )
     one, four = (first_gradient(tmp_path / str(accumulate), lr=1.0) for accumulate in (1, 4))
     assert (four - one).norm() / one.norm() < 1e-6
 
