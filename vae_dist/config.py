@@ -16,8 +16,7 @@ from pydantic_core import ErrorDetails
 from vae_dist.errors import UsageError
 
 DEFAULT_CONFIG = "quickstart"
-PACKAGED_CONFIGS = Path(__file__).parent / "configs"  # in an installed wheel
-CHECKOUT_CONFIGS = Path(__file__).parent.parent / "configs"  # in a checkout
+SHIPPED_CONFIGS = Path(__file__).parent / "configs"  # a checkout has it at its top level too, as a link
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist"]
 Binarization = Literal["dynamic", "static", "none"]
@@ -151,8 +150,7 @@ class Config(Section):
 
 def shipped_configs() -> dict[str, Path]:
     """Name and path of every config that comes with the package."""
-    folder = PACKAGED_CONFIGS if PACKAGED_CONFIGS.is_dir() else CHECKOUT_CONFIGS
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(SHIPPED_CONFIGS.glob("*.yaml"))}
 
 
 def find_config(name_or_path: str) -> Path:

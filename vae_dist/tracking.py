@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
@@ -62,14 +62,7 @@ class Reporter:
             table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
         self._console.print(table)
         if self._console.is_terminal:
-            self._progress = Progress(
-                BarColumn(bar_width=None),
-                _Pace(),
-                TextColumn("{task.fields[figures]}"),
-                console=self._console,
-                auto_refresh=False,
-                expand=True,
-            )
+            self._progress = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
             self._task = self._progress.add_task("", total=self._steps, completed=self._first, figures="", pace="")
             self._progress.start()
 
@@ -98,7 +91,7 @@ class Reporter:
 
     def training(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of the steps since the last log step, in nats an image."""
-        self._figures = _in_words(figures["neg_elbo"], figures["distortion"], figures["rate"])
+        self._figures = _in_words(figures["neg_elbo"], figures["distortion"], figures["rate"]) + " nats"
         self._log({"step": step, "epoch": self._epoch(step), **figures})
         self._track({f"train/{name}": value for name, value in figures.items()}, step)
         self._plain_line(step)
@@ -110,8 +103,8 @@ class Reporter:
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         self._track({f"{figures.split}/{name}": value for name, value in numbers.items()}, step)
         self.say(
-            f"step {step:,}: {figures.split} {_in_words(figures.neg_elbo, figures.distortion, figures.rate)} nats, "
-            f"{figures.active_units} of {figures.latent_units} units active"
+            f"step {step:,}: {figures.split} {_in_words(figures.neg_elbo, figures.distortion, figures.rate)} nats "
+            f"({figures.active_units}/{figures.latent_units} active)"
         )
 
     def say(self, message: str) -> None:
@@ -145,7 +138,7 @@ class Reporter:
             return
         if now - self._shown > PLAIN_LINE_S or step == self._steps:
             self._shown = now
-            self.say(f"step {step:,}/{self._steps:,}  {self._pace(step)}  {self._figures} nats")
+            self.say(f"step {step:,}/{self._steps:,}  {self._pace(step)}  {self._figures}")
 
     def _pace(self, step: int) -> str:
         seconds = max(1e-9, time.monotonic() - self._began)
@@ -161,10 +154,11 @@ class Reporter:
 
 
 class _Pace(ProgressColumn):
-    """Step of steps, then epoch, speed and time left."""
+    """Step of steps, epoch, speed and time left; the figures on a line of their own, to fit 80 columns."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"step {int(task.completed):,}/{int(task.total or 0):,}  {task.fields['pace']}")
+        step = f"step {int(task.completed):,}/{int(task.total or 0):,}"
+        return Text(f"{step}  {task.fields['pace']}\n{task.fields['figures']}", no_wrap=True)
 
 
 def _in_words(neg_elbo: float, distortion: float, rate: float) -> str:
