@@ -109,6 +109,7 @@ MISTAKES = {
     "out of range": (["train", "--set", "optim.lr=-1"], 2, "optim.lr is -1"),
     "fp16 on a CPU": (["train", "--precision", "fp16"], 2, "fp16 doesn't exist on cpu"),
     "no data": (["train", "--set", "data.name=binarized-mnist", "--set", "data.binarize=static"], 1, "was not found"),
+    "no tracker": (["train", "--set", "tracking.trackers=[wandb]"], 2, "pip install 'vae-dist[wandb]'"),
     "a stranger's folder": (["train", "--out", "full"], 2, "full is no run and not empty"),
     "a file for a folder": (["train", "--out", "file.txt"], 1, "file.txt"),
     "half a walk": (["interpolate", "--start", "x.png"], 2, "Give both --start and --end"),

@@ -4,9 +4,10 @@ The bar is for a terminal; on a pipe there are plain lines instead.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from accelerate import Accelerator
@@ -16,11 +17,23 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_dist.config import Config
+from vae_dist.errors import UsageError
 from vae_dist.evaluation import Figures
 
 REFRESH_S = 0.2  # the bar
 PLAIN_LINE_S = 5.0  # between plain lines
 FLAT = (str, int, float, bool)
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """See that the trackers asked for are installed; accelerate would leave out the missing ones without a word.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise UsageError(f"The tracker {name} is not installed: pip install 'vae-dist[{name}]'.")
 
 
 class Reporter:

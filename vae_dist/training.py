@@ -23,7 +23,7 @@ from vae_dist.learner import Learner, StepResult
 from vae_dist.run_folder import RUNS, RunFolder, next_free
 from vae_dist.runtime import World, apply, join_world, make_accelerator, resolve
 from vae_dist.schedules import is_time
-from vae_dist.tracking import Reporter
+from vae_dist.tracking import Reporter, check_trackers
 
 PICTURES = 64  # in the sample grid at the end
 PAIRS = 16  # in the reconstruction grid
@@ -97,6 +97,7 @@ def _prepare(
     checkpoint: Checkpoint | None,
 ) -> "_Run":
     """Everything that a run needs, the same on all processes."""
+    world.together(lambda: check_trackers(config.tracking.trackers))
     resolved = state.resolved if state else world.together(lambda: resolve(config.train, world.device))
     resolved = Resolved.model_validate(world.broadcast_json(resolved.model_dump()))
     apply(resolved, deterministic=config.train.deterministic)
