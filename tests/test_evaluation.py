@@ -127,6 +127,17 @@ def test_more_draws_begin_with_the_fewer_and_none_are_held(model: LinearGaussian
     assert max(shape[0] for shape in shapes) <= 50
 
 
+@pytest.mark.parametrize("draws_at_once", [1, 7, 20])
+def test_the_chunk_size_shows_in_no_figure(model: LinearGaussian, source: Source, draws_at_once: int) -> None:
+    usual = evaluate(model, source, "test", k=60)
+    other = evaluate(model, source, "test", k=60, draws_at_once=draws_at_once)
+    assert usual is not None
+    assert other is not None
+    for name, value in asdict(usual).items():
+        found = getattr(other, name)
+        assert found == (pytest.approx(value, rel=1e-7) if isinstance(value, float) else value), name
+
+
 def test_a_stopped_evaluation_gives_nothing(model: LinearGaussian, source: Source) -> None:
     assert evaluate(model, source, "test", team=Team(stop=lambda: True)) is None
 

@@ -8,6 +8,7 @@ processes nor on which of them scored what, and the memory it takes doesn't grow
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Float64
@@ -65,7 +66,14 @@ class Team:
 
 
 def evaluate(
-    model: Model, source: Source, split: str, *, k: int = 1, seed: int = 0, team: Team | None = None
+    model: Model,
+    source: Source,
+    split: str,
+    *,
+    k: int = 1,
+    seed: int = 0,
+    draws_at_once: int = MAX_CHUNK,
+    team: Team | None = None,
 ) -> Figures | None:
     """Score a split with k draws of z an image.
 
@@ -75,6 +83,7 @@ def evaluate(
         split: which of them.
         k: draws of z an image; the estimate of −log p(x) is a bound that gets tighter with k.
         seed: of the noise, which is a function of it and the image's index.
+        draws_at_once: draws of z an image that are scored together; fewer take less memory and give the same figures.
         team: the processes that share the work; all of them get the figures.
 
     Returns:
@@ -84,6 +93,7 @@ def evaluate(
         UsageError: the source has no such split.
     """
     team = team or Team()
+    score = partial(_score_block, model, source, split, k=k, seed=seed, draws_at_once=draws_at_once)
     size = source.size(source.split_named(split))
     blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
     mine = share_of(len(blocks), team.rank, team.processes)
@@ -94,31 +104,10 @@ def evaluate(
             return None
         if turn < len(mine):
             block = blocks[mine[turn]]
-            per_image[block.start : block.stop], moments[mine[turn]] = _score_block(
-                model, source, split, block, k, seed
-            )
+            per_image[block.start : block.stop], moments[mine[turn]] = score(block)
     team.add(per_image)
-    neg_elbo, neg_elbo_se = _mean_and_error(per_image[:, DISTORTION] + per_image[:, RATE])
-    nll, nll_se = _mean_and_error(per_image[:, NLL])
-    cross_entropy = source.binarization == "none" and isinstance(model.likelihood, Bernoulli)
-    bits_per_dim = nll / (math.prod(model.image_shape) * math.log(2)) if model.likelihood.discrete else None
     variance = _variance_of_means(moments, len(blocks), size, model.latent_size, team)
-    return Figures(
-        split=split,
-        images=size,
-        k=k,
-        seed=seed,
-        binarization=source.binarization,
-        neg_elbo=neg_elbo,
-        neg_elbo_se=neg_elbo_se,
-        distortion=_mean_and_error(per_image[:, DISTORTION])[0],
-        rate=_mean_and_error(per_image[:, RATE])[0],
-        nll=None if cross_entropy else nll,
-        nll_se=None if cross_entropy else nll_se,
-        bits_per_dim=None if cross_entropy else bits_per_dim,
-        active_units=int((variance > ACTIVE_VARIANCE).sum()),
-        latent_units=model.latent_size,
-    )
+    return _figures(model, source, split, k, seed, per_image, active_units=int((variance > ACTIVE_VARIANCE).sum()))
 
 
 def chunk_size(image_shape: ImageShape) -> int:
@@ -137,18 +126,19 @@ def targets(source: Source, split: str, indices: range, seed: int) -> Float[Tens
 
 @torch.no_grad()
 def _score_block(
-    model: Model, source: Source, split: str, block: range, k: int, seed: int
+    model: Model, source: Source, split: str, block: range, *, k: int, seed: int, draws_at_once: int
 ) -> tuple[Float64[Tensor, "n 3"], Float64[Tensor, "2 z"]]:
     x = targets(source, split, block, seed)
     distortion = torch.zeros(len(block), dtype=torch.float64)
     rate = torch.zeros_like(distortion)
     log_sum_weights = torch.full_like(distortion, -math.inf)
     for eps in _chunks_of_noise(model, split, block, k, seed, x.device):
-        terms = model.terms(x, eps)
-        share = len(eps) / k
-        distortion -= share * terms.log_px.double().mean(0).cpu()
-        rate += share * terms.rate.double().sum(-1).cpu()
-        log_sum_weights = torch.logaddexp(log_sum_weights, log_weights(terms).logsumexp(0).cpu())
+        for part in eps.split(draws_at_once):
+            terms = model.terms(x, part)
+            share = len(part) / k
+            distortion -= share * terms.log_px.double().mean(0).cpu()
+            rate += share * terms.rate.double().sum(-1).cpu()
+            log_sum_weights = torch.logaddexp(log_sum_weights, log_weights(terms).logsumexp(0).cpu())
     means = model.posterior_mean(x).double().cpu()
     scores = torch.stack([distortion, rate, math.log(k) - log_sum_weights], dim=1)
     return scores, torch.stack([means.sum(0), means.square().sum(0)])
@@ -190,3 +180,35 @@ def _mean_and_error(values: Float64[Tensor, " n"]) -> tuple[float, float | None]
         return mean, None
     variance = math.fsum(((values - mean).square()).tolist()) / (size - 1)
     return mean, math.sqrt(variance / size)
+
+
+def _figures(
+    model: Model,
+    source: Source,
+    split: str,
+    k: int,
+    seed: int,
+    per_image: Float64[Tensor, "n 3"],
+    *,
+    active_units: int,
+) -> Figures:
+    neg_elbo, neg_elbo_se = _mean_and_error(per_image[:, DISTORTION] + per_image[:, RATE])
+    nll, nll_se = _mean_and_error(per_image[:, NLL])
+    cross_entropy = source.binarization == "none" and isinstance(model.likelihood, Bernoulli)
+    bits_per_dim = nll / (math.prod(model.image_shape) * math.log(2)) if model.likelihood.discrete else None
+    return Figures(
+        split=split,
+        images=len(per_image),
+        k=k,
+        seed=seed,
+        binarization=source.binarization,
+        neg_elbo=neg_elbo,
+        neg_elbo_se=neg_elbo_se,
+        distortion=_mean_and_error(per_image[:, DISTORTION])[0],
+        rate=_mean_and_error(per_image[:, RATE])[0],
+        nll=None if cross_entropy else nll,
+        nll_se=None if cross_entropy else nll_se,
+        bits_per_dim=None if cross_entropy else bits_per_dim,
+        active_units=active_units,
+        latent_units=model.latent_size,
+    )
