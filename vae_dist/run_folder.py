@@ -106,8 +106,11 @@ class RunFolder:
         """Note who started what on which machine; the run's identity for trackers is returned."""
         file = self.path / "run.json"
         record: dict[str, Any] = {"id": secrets.token_hex(8), "starts": []}
-        if file.exists():
-            record = json.loads(file.read_bytes())
+        try:
+            if file.exists():
+                record = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{file} is damaged ({error}); move it away, nothing else depends on it.") from error
         record["starts"].append(
             {
                 "time": _now(),

@@ -104,6 +104,10 @@ class World:
         if dist.is_initialized():
             dist.destroy_process_group()
 
+    def on_main(self, attempt: Callable[[], Result]) -> Result | None:
+        """Do something that can fail on the main process only, as `together`; the others get None."""
+        return self.together(lambda: attempt() if self.is_main else None)
+
 
 def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) -> World:
     """Meet the other processes of the run.

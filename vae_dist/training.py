@@ -70,7 +70,7 @@ def train(
 def _train_in(
     folder: RunFolder, config: Config, world: World, signals: StopSignals, console: Console | None
 ) -> Outcome:
-    checkpoint = world.together(lambda: folder.claim(config) if world.is_main else None)
+    checkpoint = world.on_main(lambda: folder.claim(config))
     known = world.broadcast_json(checkpoint.state.model_dump(mode="json") if checkpoint else None)
     state = State.model_validate(known) if known else None
     if state is not None and state.step >= config.train.steps:
@@ -111,11 +111,13 @@ def _prepare(
         )
     reporter = Reporter(console, folder.add_metrics, config, source.size("train"), state.step)
     facts = announce(config, source, world, resolved, learner.model)
-    if world.is_main:
-        world_size = world.processes
-        identity = folder.record_start(sys.argv, facts["device"], world_size, state.step)
+
+    def record_start() -> None:
+        identity = folder.record_start(sys.argv, facts["device"], world.processes, state.step)
         folder.set_status("running", state.step, config.train.steps)
         reporter.use_trackers(accelerator, config, identity)
+
+    world.on_main(record_start)
     going_on = f", going on at step {state.step:,}" if state.step else ""
     reporter.start({"run": f"{folder.path}{going_on}", **facts})
     return _Run(folder, config, world, signals, source, learner, reporter, state)
@@ -160,7 +162,7 @@ class _Run:
             self._tell_status(self._stop)
             self._reporter.say(f"Stopped at step {self._step:,}; the same command goes on from there.")
             return Outcome(self._folder.path, self._stop, self._step)
-        self._world.together(self._draw_pictures)
+        self._world.on_main(self._draw_pictures)
         self._tell_status("finished")
         self._reporter.say(_closing_words(self._folder.path))
         return Outcome(self._folder.path, "finished", self._step)
@@ -271,17 +273,14 @@ class _Run:
                 "val_neg_elbo": self._val_neg_elbo,
             }
         )
-        self._world.together(lambda: self._folder.save(self._learner.snapshot(state)) if self._world.is_main else None)
+        self._world.on_main(lambda: self._folder.save(self._learner.snapshot(state)))
         self._tell_status("running")
         self._saved_at, self._minutes_up = time.monotonic(), False
 
     def _tell_status(self, status: Literal["running", "finished", "preempted", "interrupted"]) -> None:
-        if self._world.is_main:
-            self._folder.set_status(status, self._step, self._config.train.steps)
+        self._world.on_main(lambda: self._folder.set_status(status, self._step, self._config.train.steps))
 
     def _draw_pictures(self) -> None:
-        if not self._world.is_main:
-            return
         model, seed = self._learner.averaged, self._config.seed
         samples = images.to_bytes(generation.sample(model, PICTURES, seed=seed))
         images.save_picture(self._folder.images / "samples.png", images.grid(samples))

@@ -31,6 +31,7 @@ def processes() -> int:
 
 def run(app: typer.Typer) -> None:
     """Run the program in this process, and exit with its code."""
+    _check_environment()
     follow_launcher()
     # libgomp reads this when torch is imported. Its threads wait for each other in a busy loop of 300,000 turns; on a
     # machine with other work that made training 50 times slower than one thread alone. This short a wait costs 2 to
@@ -81,6 +82,13 @@ def on_main_only(command: Callable[Parameters, None]) -> Callable[Parameters, No
             command(*args, **kwargs)
 
     return wrapped
+
+
+def _check_environment() -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        if not os.environ.get(name, "0").isdecimal():
+            _tell(f"The environment variable {name} is {os.environ[name]!r}, and a launcher sets it to a number.")
+            sys.exit(2)
 
 
 def _message(error: Exception) -> str | None:
