@@ -16,7 +16,7 @@ FLOORS = [
     {"models"},
     {"objectives", "checkpoint"},
     {"evaluation", "generation", "runtime"},
-    {"reduction", "health", "compilation", "run_folder", "tracking", "announcement"},
+    {"reduction", "health", "compilation", "run_folder", "tracking", "announcement", "gallery"},
     {"learner"},
     {"training"},
     {"launching"},

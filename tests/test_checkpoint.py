@@ -197,9 +197,37 @@ def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:
 def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
     for step, score in [(1, 9.0), (2, 3.0), (3, 5.0), (4, None), (5, 4.0)]:
         commit(tmp_path, snapshot(step, score=score))
-    prune(tmp_path, keep_last=2)
+    prune(tmp_path, keep_last=2, committed=5)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000002", "step-00000004", "step-00000005"]
     assert best_checkpoint(tmp_path) == tmp_path / "step-00000002"
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_committed(tmp_path: Path) -> None:
+    for step in (1, 9):
+        commit(tmp_path, snapshot(step))
+    (tmp_path / "step-00000009" / "state.json").unlink()
+    commit(tmp_path, snapshot(2))
+    prune(tmp_path, keep_last=1, committed=2)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000002", "step-00000009"]
+
+
+def test_averaged_weights_that_the_manifest_does_not_know_are_refused(path: Path) -> None:
+    content = (path / "ema.safetensors").read_bytes()
+    (path / "ema.safetensors").unlink()
+    resign(path)
+    (path / "ema.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"ema\.safetensors"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("shape", [[10**9] * 3, [-1, 28, 28], [0, 1, 1]])
+def test_an_absurd_image_shape_is_refused(path: Path, shape: list[int]) -> None:
+    state = json.loads((path / "state.json").read_text())
+    state["image_shape"] = shape
+    (path / "state.json").write_text(json.dumps(state))
+    resign(path)
+    with pytest.raises(UserError, match=r"fit|understood"):
+        load_model(path)
 
 
 def test_load_model_takes_the_averaged_weights_unless_told_otherwise(tmp_path: Path) -> None:

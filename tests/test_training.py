@@ -79,6 +79,45 @@ def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(tmp_path: 
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
 
 
+def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path: Path) -> None:
+    """The signal comes in the last evaluation: what is left to do after a resume is that, and the pictures."""
+    program = (
+        "import os, signal, sys\n"
+        "from vae_dist import training\n"
+        "score = training.evaluate\n"
+        "def signalled(*args, **kwargs):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return score(*args, **kwargs)\n"
+        "training.evaluate = signalled\n"
+        "from vae_dist.cli import main\n"
+        f"sys.argv = ['vae-dist', 'train', *{QUICK!r}, '--out', 'stopped']\n"
+        "main()\n"
+    )
+    assert run(sys.executable, "-c", program, cwd=tmp_path).returncode == 75
+    assert find_checkpoint(tmp_path / "stopped").state.evaluated is False
+    assert train(tmp_path, "stopped").returncode == 0
+    assert train(tmp_path, "whole").returncode == 0
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
+    assert find_checkpoint(tmp_path / "stopped").state.val_neg_elbo == metrics(tmp_path / "whole")[-1]["neg_elbo"]
+    assert (tmp_path / "stopped" / "images" / "samples.png").exists()
+
+
+def test_more_accumulation_than_a_process_has_micro_batches_is_no_matter(tmp_path: Path) -> None:
+    uneven = ("--set", "train.micro_batches=3", "--set", "train.accumulate=2")
+    result = train(tmp_path, "x", *uneven, processes=2)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_library_writes_the_same_run_in_silence(tmp_path: Path) -> None:
+    program = (
+        "from vae_dist import Config, train\n"
+        "print(train(Config.model_validate({'train': {'steps': 4, 'log_every': 2, 'threads': 1}}), 'x'))"
+    )
+    result = run(sys.executable, "-c", program, cwd=tmp_path)
+    assert result.stdout.count("\n") == 1, result.stderr
+    assert [line["step"] for line in metrics(tmp_path / "x")] == [2, 4, 4]
+
+
 def first_gradient(run_folder: Path, lr: float) -> torch.Tensor:
     """One step of SGD is the gradient, recovered from the weights before and after."""
     from vae_dist.models import initial_model

@@ -199,7 +199,7 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no config: sections such as `model:` are expected at its top.")
@@ -213,7 +213,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     *sections, name = key.strip().split(".")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"--set {override}: the value is no YAML.") from error
     for section in sections:
         if not isinstance(content.setdefault(section, {}), dict):

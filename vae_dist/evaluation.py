@@ -136,17 +136,18 @@ def _score_block(
         for part in eps.split(draws_at_once):
             terms = model.terms(x, part)
             share = len(part) / k
-            distortion -= share * terms.log_px.double().mean(0).cpu()
-            rate += share * terms.rate.double().sum(-1).cpu()
-            log_sum_weights = torch.logaddexp(log_sum_weights, log_weights(terms).logsumexp(0).cpu())
-    means = model.posterior_mean(x).double().cpu()
+            distortion -= share * terms.log_px.cpu().double().mean(0)
+            rate += share * terms.rate.cpu().double().sum(-1)
+            log_sum_weights = torch.logaddexp(log_sum_weights, log_weights(terms).logsumexp(0))
+    means = model.posterior_mean(x).cpu().double()
     scores = torch.stack([distortion, rate, math.log(k) - log_sum_weights], dim=1)
     return scores, torch.stack([means.sum(0), means.square().sum(0)])
 
 
 def log_weights(terms: Terms) -> Float64[Tensor, "samples batch"]:
     """Log p(x|z) + log p(z) − log q(z|x) of every draw, from the sampled densities only (arXiv:1509.00519, eq. 8)."""
-    return terms.log_px.double() + (terms.log_pz.double() - terms.log_qz.double()).sum(-1)
+    log_px, log_pz, log_qz = (term.cpu().double() for term in terms[:3])  # Apple's GPUs have no float64
+    return log_px + (log_pz - log_qz).sum(-1)
 
 
 def _chunks_of_noise(

@@ -66,7 +66,10 @@ def fit_image(picture: Image.Image, image_shape: Sequence[int]) -> UInt8[Tensor,
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    try:
+        picture = picture.convert("L" if channels == 1 else "RGB")
+    except ValueError as error:
+        raise UserError(f"A picture of mode {picture.mode} can't be converted: save it as RGB or grey.") from error
     fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)
     return _to_tensor(fitted)
 
@@ -126,11 +129,12 @@ def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
     if file_format is None or file_format not in Image.SAVE:
         raise UserError(f"{path}: {suffix or 'no suffix'} names no picture format; end the name in .png.")
     buffer = io.BytesIO()
-    if len(pictures) == 1:
-        pictures[0].save(buffer, format=file_format)
-    else:
-        first, *rest = pictures
-        first.save(buffer, format=file_format, save_all=True, append_images=rest, duration=FRAME_MS, loop=0)
+    first, *rest = pictures
+    several = {"save_all": True, "append_images": rest, "duration": FRAME_MS, "loop": 0} if rest else {}
+    try:
+        first.save(buffer, format=file_format, **several)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: this picture can't be a {suffix} ({error}); end the name in .png.") from error
     try:
         replace_file(path, buffer.getvalue())
     except OSError as error:

@@ -41,11 +41,12 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     previous = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
         first_to_fail = _wait(ranks)
+        codes = [rank.poll() for rank in ranks]  # None for those that are about to be killed
     finally:
         _kill(ranks)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return _exit_code(ranks, first_to_fail)
+    return _exit_code(codes, first_to_fail)
 
 
 def follow_launcher() -> None:
@@ -109,17 +110,17 @@ def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         rank.wait()
 
 
-def _exit_code(ranks: Sequence[subprocess.Popen[bytes]], first_to_fail: int | None) -> int:
+def _exit_code(codes: Sequence[int | None], first_to_fail: int | None) -> int:
     if first_to_fail is None:
         return 0
     # A rank that was killed is the cause, and the others' complaints are its consequence.
-    killed = next((number for number, rank in enumerate(ranks) if rank.returncode < 0), None)
-    cause = first_to_fail if killed is None or ranks[first_to_fail].returncode not in (0, 1) else killed
-    code = ranks[cause].returncode
+    killed = next((number for number, code in enumerate(codes) if code is not None and code < 0), None)
+    cause = first_to_fail if killed is None or codes[first_to_fail] not in (0, 1) else killed
+    code = codes[cause] or 1
     if code < 0:
         name = signal.Signals(-code).name
         raise UserError(
-            f"Process {cause} of {len(ranks)} was killed ({name}), so all were stopped. "
+            f"Process {cause} of {len(codes)} was killed ({name}), so all were stopped. "
             "The same command goes on from the last checkpoint."
         )
     return int(code)

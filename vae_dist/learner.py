@@ -97,7 +97,7 @@ class Learner:
         diagnosis = first_bad_tensor(self.model) if skipped else ""
         if not skipped:
             self._move_weights(step, norm)
-        elif self._scaler is not None and not math.isfinite(grad_norm):
+        elif self._scaler is not None:
             self._scaler.update()
         self._optimizer.zero_grad()
         loss, distortion, rate = (
@@ -216,4 +216,4 @@ def _parts(micro_batches: int, accumulate: int, world: World) -> list[range]:
     """This process's micro-batches, in as many consecutive parts as forward passes are wanted."""
     share = share_of(micro_batches, world.rank, world.processes)
     parts = [share_of(len(share), number, accumulate) for number in range(accumulate)]
-    return [share[part.start : part.stop] for part in parts]
+    return [share[part.start : part.stop] for part in parts if part]

@@ -94,6 +94,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            for torn in self.path.glob(".*.tmp-*"):  # what a killed process was writing
+                torn.unlink()
             self._agree_on_config(config)
             checkpoint = self._resume_point()
             remove_leftovers(self.path / CHECKPOINTS)
@@ -101,6 +103,13 @@ class RunFolder:
         except OSError as error:
             raise self._refusal(error) from error
         return checkpoint
+
+    def is_finished(self) -> bool:
+        """Whether a run got to its end here, pictures and all."""
+        try:
+            return bool(json.loads((self.path / "status.json").read_bytes())["status"] == "finished")
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def record_start(self, argv: Iterable[str], device: str, processes: int, step: int) -> str:
         """Note who started what on which machine; the run's identity for trackers is returned."""
@@ -153,7 +162,7 @@ class RunFolder:
             path = commit(folder, snapshot)
         except OSError as error:
             raise self._refusal(error) from error
-        prune(folder, snapshot.config.train.keep_last)
+        prune(folder, snapshot.config.train.keep_last, snapshot.state.step)
         return path
 
     def release(self) -> None:

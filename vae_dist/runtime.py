@@ -82,10 +82,10 @@ class World:
         Raises:
             UserError: the attempt failed on some process; the lowest rank's error is told.
         """
-        failure: UserError | None = None
+        failure: Exception | None = None
         try:
             result = attempt()
-        except UserError as error:
+        except Exception as error:
             failure = error
         failed = torch.zeros(self.processes)
         failed[self.rank] = float(failure is not None)
@@ -93,7 +93,9 @@ class World:
         if not failed.any():
             return result
         teller = int(failed.nonzero()[0])
-        told = self.broadcast_json([str(failure), failure.exit_code] if failure else None, teller)
+        told = self.broadcast_json([str(failure), getattr(failure, "exit_code", 1)] if failure else None, teller)
+        if failure is not None and not isinstance(failure, UserError):
+            raise failure
         message = told[0] if teller == 0 else f"Process {teller}: {told[0]}"
         raise (UsageError if told[1] == UsageError.exit_code else UserError)(message) from failure
 
@@ -125,7 +127,7 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
         raise UsageError(
             f"{wanted} processes can't share {micro_batches} micro-batches: start fewer, or raise train.micro_batches."
         )
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", wanted))
+    local = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", wanted)))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
     state = PartialState(cpu=not _use_accelerator(), timeout=timedelta(seconds=timeout_s))
     if state.num_processes != wanted:
@@ -170,8 +172,14 @@ def resolve(config: TrainConfig, device: torch.device) -> Resolved:
     )
 
 
-def apply(resolved: Resolved, *, deterministic: bool) -> None:
-    """Set what holds for the whole process."""
+def apply(resolved: Resolved, device: torch.device, *, deterministic: bool) -> None:
+    """Set what holds for the whole process.
+
+    Raises:
+        UsageError: the run was begun in a precision that doesn't exist here.
+    """
+    if resolved.precision not in precisions(device):
+        raise UsageError(f"The run was begun in {resolved.precision}, which doesn't exist on {device.type}.")
     torch.set_num_threads(resolved.threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

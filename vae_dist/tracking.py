@@ -37,11 +37,11 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 class Reporter:
-    """What the main process tells while it trains; on every other process it is mute.
+    """What the main process tells while it trains.
 
     Args:
-        console: where to, or None to be mute.
-        keep: what writes a line of metrics.jsonl.
+        console: where to, or None to be silent.
+        keep: what writes a line of metrics.jsonl, on the main process.
         config: of the run.
         epoch_size: images in an epoch.
         step: where the run goes on from.
@@ -50,7 +50,7 @@ class Reporter:
     def __init__(
         self,
         console: Console | None,
-        keep: Callable[[Mapping[str, Any]], None],
+        keep: Callable[[Mapping[str, Any]], None] | None,
         config: Config,
         epoch_size: int,
         step: int,
@@ -138,7 +138,7 @@ class Reporter:
                 tracker.finish()
 
     def _log(self, figures: Mapping[str, Any]) -> None:
-        if self._console is not None:
+        if self._keep is not None:
             self._keep(figures)
 
     def _track(self, figures: Mapping[str, float], step: int) -> None:

@@ -11,22 +11,18 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from vae_dist import generation, images
 from vae_dist.announcement import announce
 from vae_dist.checkpoint import Checkpoint, Resolved, State, Window
 from vae_dist.config import Config
-from vae_dist.data import Source, load_source, to_unit
-from vae_dist.errors import UserError
+from vae_dist.data import Source, load_source
 from vae_dist.evaluation import Figures, Team, evaluate
+from vae_dist.gallery import draw_gallery
 from vae_dist.health import REASONS, Pulse, StopReason, StopSignals, check_skipped
 from vae_dist.learner import Learner, StepResult
 from vae_dist.run_folder import RUNS, RunFolder, next_free
 from vae_dist.runtime import World, apply, join_world, make_accelerator, resolve
 from vae_dist.schedules import is_time
 from vae_dist.tracking import Reporter, check_trackers
-
-PICTURES = 64  # in the sample grid at the end
-PAIRS = 16  # in the reconstruction grid
 
 
 @dataclass(frozen=True)
@@ -57,13 +53,15 @@ def train(
     """
     out = Path(out)
     world = join_world(timeout_s=config.train.collective_timeout_s, micro_batches=config.train.micro_batches)
+    folder = None
     try:
-        path = Path(world.broadcast_json(str(next_free(out) if fresh else out)))
-        folder = RunFolder(path)
+        chosen = world.on_main(lambda: next_free(out) if fresh else out)
+        folder = RunFolder(Path(world.broadcast_json(str(chosen))))
         with StopSignals() as signals:
             return _train_in(folder, config, world, signals, console if world.is_main else None)
     finally:
-        folder.release()
+        if folder is not None:
+            folder.release()
         world.leave()
 
 
@@ -71,18 +69,19 @@ def _train_in(
     folder: RunFolder, config: Config, world: World, signals: StopSignals, console: Console | None
 ) -> Outcome:
     checkpoint = world.on_main(lambda: folder.claim(config))
-    known = world.broadcast_json(checkpoint.state.model_dump(mode="json") if checkpoint else None)
+    known = [checkpoint.state.model_dump(mode="json"), folder.is_finished()] if checkpoint else [None, False]
+    known, is_finished = world.broadcast_json(known)
     state = State.model_validate(known) if known else None
-    if state is not None and state.step >= config.train.steps:
+    if state is not None and state.step >= config.train.steps and is_finished:
         if console is not None:
             console.print(f"{folder.path} is finished: {state.step:,} steps.", highlight=False)
         return Outcome(folder.path, "finished", state.step)
     try:
         run = _prepare(folder, config, world, signals, console, state, checkpoint)
         return run.to_the_end()
-    except UserError as error:
+    except Exception as error:
         if world.is_main:
-            with suppress(UserError):  # the disk may be what failed
+            with suppress(Exception):  # the disk may be what failed
                 folder.set_status("failed", state.step if state else 0, config.train.steps, str(error))
         raise
 
@@ -100,7 +99,7 @@ def _prepare(
     world.together(lambda: check_trackers(config.tracking.trackers))
     resolved = state.resolved if state else world.together(lambda: resolve(config.train, world.device))
     resolved = Resolved.model_validate(world.broadcast_json(resolved.model_dump()))
-    apply(resolved, deterministic=config.train.deterministic)
+    world.together(lambda: apply(resolved, world.device, deterministic=config.train.deterministic))
     source = world.together(lambda: load_source(config.data)).to(world.device)
     accelerator = make_accelerator(resolved.precision, folder.path, config.tracking.trackers)
     learner = Learner(config, source, accelerator, world, state=state, checkpoint=checkpoint, compiled=resolved.compile)
@@ -109,7 +108,9 @@ def _prepare(
         state = State(
             step=0, image_shape=source.image_shape, binarization=source.binarization, resolved=resolved, evaluated=True
         )
-    reporter = Reporter(console, folder.add_metrics, config, source.size("train"), state.step)
+    reporter = Reporter(
+        console, folder.add_metrics if world.is_main else None, config, source.size("train"), state.step
+    )
     facts = announce(config, source, world, resolved, learner.model)
 
     def record_start() -> None:
@@ -154,6 +155,8 @@ class _Run:
         try:
             if not self._evaluated:
                 self._evaluate()
+                if self._stop is None:
+                    self._save()
             while self._step < steps and self._stop is None:
                 self._advance()
         finally:
@@ -162,7 +165,8 @@ class _Run:
             self._tell_status(self._stop)
             self._reporter.say(f"Stopped at step {self._step:,}; the same command goes on from there.")
             return Outcome(self._folder.path, self._stop, self._step)
-        self._world.on_main(self._draw_pictures)
+        draw = partial(draw_gallery, self._learner.averaged, self._source, self._config.seed, self._folder.images)
+        self._world.on_main(draw)
         self._tell_status("finished")
         self._reporter.say(_closing_words(self._folder.path))
         return Outcome(self._folder.path, "finished", self._step)
@@ -255,9 +259,11 @@ class _Run:
         return evaluate(self._learner.averaged, self._source, "val", team=team)
 
     def _anyone_stops(self) -> bool:
-        stops = torch.tensor(float(self._signals.reason is not None))
+        stops = torch.tensor([float(self._signals.reason == reason) for reason in REASONS])
         self._world.add(stops)
-        return bool(stops)
+        for reason, count in zip(REASONS, stops.tolist(), strict=True):
+            self._stop = reason if count else self._stop
+        return self._stop is not None
 
     def _save(self) -> None:
         if self._stop is None and self._val_neg_elbo is None:
@@ -279,16 +285,6 @@ class _Run:
 
     def _tell_status(self, status: Literal["running", "finished", "preempted", "interrupted"]) -> None:
         self._world.on_main(lambda: self._folder.set_status(status, self._step, self._config.train.steps))
-
-    def _draw_pictures(self) -> None:
-        model, seed = self._learner.averaged, self._config.seed
-        samples = images.to_bytes(generation.sample(model, PICTURES, seed=seed))
-        images.save_picture(self._folder.images / "samples.png", images.grid(samples))
-        split = "val" if "val" in self._source.splits else "train"
-        originals = self._source.images(split, range(PAIRS))
-        reconstructions = images.to_bytes(generation.reconstruct(model, to_unit(originals, None)))
-        sheet = images.comparison(originals.cpu(), reconstructions)
-        images.save_picture(self._folder.images / "reconstructions.png", sheet)
 
 
 def _closing_words(run: Path) -> str:

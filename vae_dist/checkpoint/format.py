@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
 
 from vae_dist.config import Binarization, Config
@@ -72,7 +72,7 @@ class State(Part):
 
     format: Literal[1] = FORMAT
     step: int  # optimizer steps taken, skipped ones included
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     binarization: Binarization
     resolved: Resolved
     window: Window = Window()

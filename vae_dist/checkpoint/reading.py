@@ -62,14 +62,16 @@ class Checkpoint:
         Raises:
             DamagedCheckpointError: something is missing, cut short, changed or not understood.
         """
-        _verify(path)
+        files = _verify(path)
         config = parse_config(_read_json(path / CONFIG), origin=str(path / CONFIG))
+        if (EMA in files) != (config.optim.ema is not None):
+            raise DamagedCheckpointError(f"{path} is no whole checkpoint: its {MANIFEST} and config differ on {EMA}.")
         return cls(path, config, _parse(State, path / STATE))
 
     @property
     def has_ema(self) -> bool:
         """Whether averaged weights were kept."""
-        return (self.path / EMA).exists()
+        return self.config.optim.ema is not None
 
     def load_model(self, *, ema: bool = True) -> Model:
         """The model, on the CPU and in evaluation mode, with the averaged weights where there are any."""
@@ -95,8 +97,11 @@ class Checkpoint:
     @cached_property
     def _skeleton(self) -> Model:
         """The model without memory for its weights."""
-        with torch.device("meta"):
-            return build_model(self.config.model, self.state.image_shape)
+        try:
+            with torch.device("meta"):
+                return build_model(self.config.model, self.state.image_shape)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise DamagedCheckpointError(f"{self.path} doesn't fit together: no model has its sizes.") from error
 
     def _read_tensors(self, name: str, expected: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         path = self.path / name
@@ -164,7 +169,8 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     return sorted(steps, key=lambda path: steps[path], reverse=True)
 
 
-def _verify(path: Path) -> None:
+def _verify(path: Path) -> set[str]:
+    """The names of a checkpoint's files, all of which are what was written."""
     if not (path / MANIFEST).is_file():
         raise DamagedCheckpointError(f"{path} is no whole checkpoint: it has no {MANIFEST}.")
     files = _parse(Manifest, path / MANIFEST).files
@@ -176,6 +182,7 @@ def _verify(path: Path) -> None:
             raise DamagedCheckpointError(f"{path} is damaged: {name} is missing.")
         if file.stat().st_size != entry.size or _sha256(file) != entry.sha256:
             raise DamagedCheckpointError(f"{path} is damaged: {name} is not what was written.")
+    return set(files)
 
 
 def _sha256(path: Path) -> str:

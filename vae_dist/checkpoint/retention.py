@@ -3,13 +3,18 @@
 import shutil
 from pathlib import Path
 
+from vae_dist.checkpoint.format import step_of
 from vae_dist.checkpoint.reading import Checkpoint, checkpoint_folders
 from vae_dist.errors import UserError
 
 
-def prune(folder: Path, keep_last: int) -> None:
-    """Delete the checkpoints that are neither among the `keep_last` newest nor the best; call it after a commit."""
-    old = checkpoint_folders(folder)[keep_last:]
+def prune(folder: Path, keep_last: int, committed: int) -> None:
+    """Delete the checkpoints that are neither among the `keep_last` newest nor the best.
+
+    Folders of later steps than the one just `committed` are damaged ones that a run went back behind: they don't count.
+    """
+    whole = [path for path in checkpoint_folders(folder) if (step_of(path) or 0) <= committed]
+    old = whole[keep_last:]
     if not old:
         return
     best = best_checkpoint(folder)

@@ -14,8 +14,12 @@ def cache_folder() -> Path:
 
 def data_places(root: Path | None) -> list[Path]:
     """The config's folder, the environment's, the user's cache, then the system's."""
-    asked = [root.expanduser()] if root else []
+    asked = [_expanded(root)] if root else []
     environment = os.environ.get(ENVIRONMENT_VARIABLE)
     if environment:
-        asked.append(Path(environment).expanduser())
+        asked.append(_expanded(environment))
     return [*asked, cache_folder(), *SYSTEM_PLACES]
+
+
+def _expanded(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user that doesn't exist
