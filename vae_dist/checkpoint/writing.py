@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from vae_dist.checkpoint.format import (
@@ -69,7 +69,7 @@ def _contents(snapshot: Snapshot) -> dict[str, bytes]:
 def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     # safetensors takes neither strided nor shared memory; its own file writer syncs nothing, hence bytes.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(plain)
+    return serialize(plain)
 
 
 def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
