@@ -7,7 +7,7 @@ form `section.key=value` are laid over it. A key that doesn't exist is an error 
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -267,6 +267,3 @@ def _flatten(config: Config) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-DATA_NAMES: tuple[str, ...] = get_args(DataName)

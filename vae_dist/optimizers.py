@@ -1,6 +1,6 @@
 """The optimizers, and their state as named tensors.
 
-torch keys an optimizer's state by position and saves it with pickle; here it is `{parameter name}/{moment}`.
+torch keys an optimizer's state by position; here the key is `{parameter name}/{moment}`, which safetensors can hold.
 """
 
 from collections.abc import Mapping
