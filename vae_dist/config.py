@@ -96,9 +96,12 @@ class TrainConfig(Section):
     micro_batches: int = Field(8, gt=0, description="equal parts of a batch: the unit of noise, at least one a process")
     accumulate: int = Field(1, gt=0, description="forward passes a process splits its share of a batch into")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    reduce: Literal["ddp"] = "ddp"
+    reduce: Literal["ddp", "exact"] = Field(
+        "ddp",
+        description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
+    )
     compile: Switch = "auto"
-    threads: int | None = Field(None, gt=0, description="CPU threads a process; null: the cores, shared evenly")
+    threads: int | None = Field(None, gt=0, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
     log_every: int = Field(50, gt=0, description="steps")
     eval_every: int = Field(500, gt=0, description="steps between evaluations on the validation split")
@@ -113,6 +116,8 @@ class TrainConfig(Section):
             raise ValueError(
                 f"train.batch_size {self.batch_size} is no multiple of train.micro_batches {self.micro_batches}"
             )
+        if self.reduce == "exact" and self.accumulate != 1:
+            raise ValueError("train.reduce exact takes a forward pass a micro-batch: leave train.accumulate out")
         if self.accumulate > self.micro_batches:
             raise ValueError(
                 f"train.accumulate {self.accumulate} is more than the {self.micro_batches} train.micro_batches"

@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vae_dist.checkpoint import Checkpoint, Snapshot, State
 from vae_dist.compilation import compile_or_fall_back
-from vae_dist.config import Config
+from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Source, to_unit
 from vae_dist.ema import EMA
 from vae_dist.health import first_bad_tensor
@@ -23,7 +23,7 @@ from vae_dist.noise import training_noise
 from vae_dist.objectives import build_objective
 from vae_dist.optimizers import build_optimizer, restore_state, state_specs, state_tensors
 from vae_dist.order import batch_indices, share_of
-from vae_dist.reduction import DataParallel
+from vae_dist.reduction import build_reduction
 from vae_dist.runtime import World
 from vae_dist.schedules import beta_at, learning_rate_at
 
@@ -65,7 +65,7 @@ class Learner:
     ) -> None:
         self._config, self._source, self._world, self._scaler = config, source, world, accelerator.scaler
         self._micro_size = config.train.batch_size // config.train.micro_batches
-        self._parts = _parts(config.train.micro_batches, config.train.accumulate, world)
+        self._parts = _parts(config.train, world)
         self.model = _restored_model(config, source, world, checkpoint).to(world.device)
         self._ema = self._restored_ema(checkpoint)
         self._optimizer = build_optimizer(config.optim, self.model)
@@ -75,7 +75,7 @@ class Learner:
         self.compiled = compiled and compile_or_fall_back(
             objective, partial(self._trial, objective, accelerator), world
         )
-        self._reduction = DataParallel(accelerator, objective, config.train.batch_size)
+        self._reduction = build_reduction(accelerator, objective, config.train, world)
         self._reduction.prime([partial(self._batch, 0, part) for part in self._parts])
         self._optimizer.zero_grad()
 
@@ -87,7 +87,7 @@ class Learner:
     def step(self, step: int) -> StepResult:
         """Take step number `step`, counted from 0; a gradient that is not finite or too large changes nothing."""
         beta = self.beta_at(step)
-        losses = self._reduction.backward([partial(self._batch, step, part) for part in self._parts], beta)
+        losses = self._reduction.backward([partial(self._batch, step, part) for part in self._parts], beta=beta)
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
@@ -100,9 +100,9 @@ class Learner:
         elif self._scaler is not None:
             self._scaler.update()
         self._optimizer.zero_grad()
-        loss, distortion, rate = (
-            torch.stack([torch.stack([per_image.sum() for per_image in part]) for part in losses]).sum(0).tolist()
-        )
+        # Sums of few float32 numbers are exact in Python's float64, and so the same however they are shared out.
+        sums = torch.stack([torch.stack([per_image.sum() for per_image in part]) for part in losses]).tolist()
+        loss, distortion, rate = map(sum, zip(*sums, strict=True))
         return StepResult(loss, distortion, rate, grad_norm, skipped, diagnosis)
 
     def learning_rate_at(self, step: int) -> float:
@@ -212,8 +212,9 @@ def _restored_model(config: Config, source: Source, world: World, checkpoint: Ch
     return model
 
 
-def _parts(micro_batches: int, accumulate: int, world: World) -> list[range]:
+def _parts(config: TrainConfig, world: World) -> list[range]:
     """This process's micro-batches, in as many consecutive parts as forward passes are wanted."""
-    share = share_of(micro_batches, world.rank, world.processes)
-    parts = [share_of(len(share), number, accumulate) for number in range(accumulate)]
+    share = share_of(config.micro_batches, world.rank, world.processes)
+    passes = len(share) if config.reduce == "exact" else config.accumulate
+    parts = [share_of(len(share), number, passes) for number in range(passes)]
     return [share[part.start : part.stop] for part in parts if part]

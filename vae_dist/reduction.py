@@ -1,30 +1,52 @@
-"""How the gradients of all processes become one: DistributedDataParallel, by way of accelerate.
+"""How the gradients of all processes become one: fast, or exactly the same on any number of processes.
 
-A process's loss is its share's sum times (processes / batch size), so that the average that
-DistributedDataParallel takes is the mean over the global batch, however unequal the shares are.
+Both leave in `.grad` what accelerate's own backward pass would: the gradient of the mean loss over the global batch,
+times fp16's loss scale where there is one.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Protocol
 
+import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
-from vae_dist.objectives import ELBO, Loss
+from vae_dist.config import TrainConfig
+from vae_dist.objectives import Loss
+from vae_dist.runtime import World
 
 Batch = tuple[Tensor, Tensor]  # images in [0, 1], noise
+FIXED_POINT = 2.0**40  # units to a nat: integers of 64 bits reach to ±2²³ nats in steps of 10⁻¹² nats
+
+
+class Reduction(Protocol):
+    """An objective whose gradients are those of the global batch, whichever processes share it."""
+
+    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: float) -> list[Loss]:
+        """Leave the global batch's gradient in `.grad`, with one forward pass for each part of a process's share."""
+        ...
+
+    def prime(self, parts: Sequence[Callable[[], Batch]]) -> None:
+        """Do what the first pass of a process's life does differently; the caller clears its gradients."""
+        ...
 
 
 class DataParallel:
-    """An objective whose gradients are averaged over processes during the last backward pass of a step."""
+    """Averages gradients over processes during the last backward pass of a step, by DistributedDataParallel.
 
-    def __init__(self, accelerator: Accelerator, objective: ELBO, batch_size: int) -> None:
+    A process's loss is its share's sum times (processes / batch size), so that the average over processes is the mean
+    over the global batch, however unequal the shares are.
+    """
+
+    def __init__(self, accelerator: Accelerator, objective: nn.Module, batch_size: int) -> None:
         self._accelerator = accelerator
         self._prepared = accelerator.prepare_model(objective)
         self._scale = accelerator.num_processes / batch_size
 
-    def backward(self, parts: Sequence[Callable[[], Batch]], beta: float) -> list[Loss]:
-        """Add the gradient of a process's share to `.grad`, one forward pass for each part of it."""
+    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: float) -> list[Loss]:
+        """See `Reduction.backward`."""
         losses = []
         for number, part in enumerate(parts, start=1):
             images, eps = part()
@@ -35,9 +57,82 @@ class DataParallel:
         return losses
 
     def prime(self, parts: Sequence[Callable[[], Batch]]) -> None:
-        """One throw-away pass, whose gradients the caller clears.
+        """One throw-away pass.
 
         DistributedDataParallel sums the first pass of a process's life in other buckets than all later ones, which
         changes last bits with three processes and more. A resumed run must not see that pass and neither may a new one.
         """
         self.backward(parts, beta=1.0)
+
+
+class ExactSum:
+    """Adds the gradients of single micro-batches as integers, which have one sum in whatever order they are added.
+
+    So the weights are bit-identical on any number of processes, given one part for each micro-batch. Gradients are
+    rounded to 2⁻⁴⁰; one so large that the sum could leave 64 bits makes the whole gradient NaN, with a warning.
+    """
+
+    def __init__(self, accelerator: Accelerator, objective: nn.Module, config: TrainConfig, world: World) -> None:
+        self._accelerator, self._world = accelerator, world
+        self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
+        self._parameters = list(objective.parameters())
+        self._batch_size = config.batch_size
+        self.limit = 2.0**63 / FIXED_POINT / config.micro_batches
+        size = sum(parameter.numel() for parameter in self._parameters)
+        self._gradient = torch.zeros(size, device=world.device)
+        # The last entry counts the micro-batches with a gradient out of range.
+        self._total = torch.zeros(size + 1, dtype=torch.int64, device=world.device)
+
+    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: float) -> list[Loss]:
+        """See `Reduction.backward`."""
+        loss_scale = self._accelerator.scaler.get_scale() if self._accelerator.scaler else 1.0
+        self._collect_gradients_here()
+        self._total.zero_()
+        losses = []
+        for part in parts:
+            images, eps = part()
+            self._gradient.zero_()
+            loss: Loss = self._prepared(images, eps, beta)
+            self._accelerator.backward(loss.loss.sum() / self._batch_size)
+            self._add(loss_scale)
+            losses.append(loss)
+        self._world.add(self._total)
+        self._give_back(loss_scale)
+        return losses
+
+    def prime(self, parts: Sequence[Callable[[], Batch]]) -> None:
+        """Nothing: the first pass is like all others."""
+
+    def _collect_gradients_here(self) -> None:
+        """Make every parameter's gradient a view of the one vector."""
+        views = self._gradient.split([parameter.numel() for parameter in self._parameters])
+        for parameter, view in zip(self._parameters, views, strict=True):
+            parameter.grad = view.view_as(parameter)
+
+    def _add(self, loss_scale: float) -> None:
+        """Add a micro-batch's gradient to the total. Multiplying by powers of two rounds nothing."""
+        lowest, highest = self._gradient.aminmax()
+        in_range = (lowest > -self.limit * loss_scale) & (highest < self.limit * loss_scale)  # False for NaN
+        units = self._gradient.mul_(FIXED_POINT / loss_scale).round_().to(torch.int64)
+        self._total[:-1] += units
+        self._total[-1] += ~in_range
+
+    def _give_back(self, loss_scale: float) -> None:
+        """Turn the total into the gradient."""
+        self._gradient.copy_(self._total[:-1]).mul_(loss_scale / FIXED_POINT)
+        if self._total[-1]:
+            self._gradient.fill_(torch.nan)
+            warnings.warn(
+                f"A gradient was not finite, or beyond the ±{self.limit:,.0f} nats that train.reduce exact can add for "
+                "each micro-batch; such steps are skipped.",
+                stacklevel=2,
+            )
+
+
+def build_reduction(accelerator: Accelerator, objective: nn.Module, config: TrainConfig, world: World) -> Reduction:
+    """The reduction that a config names."""
+    match config.reduce:
+        case "ddp":
+            return DataParallel(accelerator, objective, config.batch_size)
+        case "exact":
+            return ExactSum(accelerator, objective, config, world)

@@ -168,7 +168,8 @@ def resolve(config: TrainConfig, device: torch.device) -> Resolved:
     return Resolved(
         precision=precision,
         compile=config.compile == "on",  # auto: off, until it is known where it pays
-        threads=config.threads or torch.get_num_threads(),
+        # An exact run's bits must not depend on how the cores are shared.
+        threads=config.threads or (1 if config.reduce == "exact" else torch.get_num_threads()),
     )
 
 
