@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "vae_dist"
 # A module imports only from lower floors, or from its own package.
 FLOORS = [
-    {"errors", "seeds"},
-    {"files"},
+    {"errors", "seeds", "signals"},
+    {"files", "environment"},
     {"config", "distributions", "schedules", "order", "noise", "images", "ema"},
     {"likelihoods", "priors", "data", "optimizers"},
     {"models"},
@@ -18,6 +18,7 @@ FLOORS = [
     {"evaluation", "generation", "runtime"},
     {"reduction", "health", "compilation", "run_folder", "tracking", "announcement", "gallery"},
     {"learner"},
+    {"preparation"},
     {"training"},
     {"launching"},
     {"cli"},

@@ -14,7 +14,6 @@ from vae_dist.checkpoint import (
     Resolved,
     Snapshot,
     State,
-    best_checkpoint,
     commit,
     find_checkpoint,
     latest_checkpoint,
@@ -22,6 +21,7 @@ from vae_dist.checkpoint import (
     prune,
     remove_leftovers,
 )
+from vae_dist.checkpoint.retention import best_checkpoint
 from vae_dist.config import Config
 from vae_dist.ema import EMA
 from vae_dist.errors import UserError
@@ -43,6 +43,7 @@ def snapshot(step: int, *, score: float | None = None, config: Config = CONFIG) 
         step=step,
         image_shape=SHAPE,
         binarization="dynamic",
+        data={},
         resolved=Resolved(precision="fp32", compile=False, threads=1),
         val_neg_elbo=score,
     )

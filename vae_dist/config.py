@@ -101,7 +101,9 @@ class TrainConfig(Section):
         description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
     )
     compile: Switch = "auto"
-    threads: int | None = Field(None, gt=0, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
+    threads: int | None = Field(
+        None, gt=0, description="CPU threads a process; null: the cores, shared evenly; exact: 1"
+    )
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
     log_every: int = Field(50, gt=0, description="steps")
     eval_every: int = Field(500, gt=0, description="steps between evaluations on the validation split")

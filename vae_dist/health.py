@@ -1,10 +1,7 @@
-"""What can end a run early: signals, and gradients that are no numbers."""
+"""What every process has to know of every step, and what gradients that are no numbers come from."""
 
-import signal
-import threading
 from collections.abc import Iterable
-from types import FrameType, TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,38 +10,7 @@ from torch import nn
 from vae_dist.errors import UserError
 from vae_dist.runtime import World
 
-StopReason = Literal["preempted", "interrupted"]
-REASONS: tuple[StopReason, ...] = ("preempted", "interrupted")
-SIGNALS: dict[int, StopReason] = {
-    signal.SIGTERM: "preempted",
-    getattr(signal, "SIGUSR1", signal.SIGTERM): "preempted",
-    signal.SIGINT: "interrupted",
-}
 MAX_SKIPPED_IN_A_ROW = 50
-
-
-class StopSignals:
-    """While entered: SIGTERM, SIGUSR1 and Ctrl-C only note that the run should stop; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.reason: StopReason | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.reason == "interrupted":
-            raise KeyboardInterrupt
-        self.reason = SIGNALS[number]
 
 
 class Pulse:

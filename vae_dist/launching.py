@@ -13,16 +13,22 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from vae_dist.environment import LAUNCHER_PID, has_launcher
 from vae_dist.errors import UserError
+from vae_dist.signals import EXIT_CODES, SIGNALS, StopSignals
 
-LAUNCHER_PID = "VAE_DIST_LAUNCHER_PID"
 POLL_S = 0.1
 GRACE_S = 10.0  # for the other ranks to end by themselves after one failed
-FORWARDED = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM))
+ORPHAN_S = 20.0  # for a rank to stop by itself after its launcher is gone
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
+def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> int:
     """Run `vae-dist ARGUMENTS` as so many ranks and wait for them.
+
+    Args:
+        processes: how many.
+        arguments: of the command.
+        signals: what this process was told so far; from here on signals go to the ranks.
 
     Returns:
         What all ranks exited with, if they agree.
@@ -32,13 +38,17 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     """
     port = _free_port()
     ranks = [_start(rank, processes, port, arguments) for rank in range(processes)]
+    forwarded: list[int] = []
 
-    def forward(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None = None) -> None:
+        forwarded.append(number)
         for rank in ranks:
             if rank.poll() is None:
                 rank.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    previous = {number: signal.signal(number, forward) for number in SIGNALS}
+    if signals.reason is not None:
+        forward(next(number for number, reason in SIGNALS.items() if reason == signals.reason))
     try:
         first_to_fail = _wait(ranks)
         codes = [rank.poll() for rank in ranks]  # None for those that are about to be killed
@@ -46,18 +56,22 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         _kill(ranks)
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if told := [number for number in forwarded if -number in codes]:  # too early for the rank to know what to do
+        return EXIT_CODES[SIGNALS[told[0]]]
     return _exit_code(codes, first_to_fail)
 
 
 def follow_launcher() -> None:
-    """In a rank: die with the launcher, even if that is killed and can tell nobody."""
-    launcher = int(os.environ.get(LAUNCHER_PID, "0"))
-    if not launcher:
+    """In a rank: stop with the launcher, whichever it is, even if that is killed and can tell nobody."""
+    if not has_launcher():
         return
+    launcher = int(os.environ.get(LAUNCHER_PID, os.getppid()))
 
     def watch() -> None:
         while os.getppid() == launcher:
             time.sleep(POLL_S)
+        os.kill(os.getpid(), signal.SIGTERM)  # a run commits a checkpoint
+        time.sleep(ORPHAN_S)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

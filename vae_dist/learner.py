@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from vae_dist.checkpoint import Checkpoint, Snapshot, State
+from vae_dist.checkpoint import Snapshot, State, Tensors
 from vae_dist.compilation import compile_or_fall_back
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Source, to_unit
@@ -48,7 +48,7 @@ class Learner:
         accelerator: in the run's precision.
         world: the processes.
         state: where the run goes on from, or None at its beginning; the same on all processes.
-        checkpoint: what `state` was read from, on the main process; the others get its tensors from there.
+        tensors: the checkpoint's that `state` is of, on the main process; the others get them from there.
         compiled: whether to try to compile.
     """
 
@@ -60,17 +60,17 @@ class Learner:
         world: World,
         *,
         state: State | None,
-        checkpoint: Checkpoint | None,
+        tensors: Tensors | None,
         compiled: bool,
     ) -> None:
         self._config, self._source, self._world, self._scaler = config, source, world, accelerator.scaler
         self._micro_size = config.train.batch_size // config.train.micro_batches
         self._parts = _parts(config.train, world)
-        self.model = _restored_model(config, source, world, checkpoint).to(world.device)
-        self._ema = self._restored_ema(checkpoint)
+        self.model = _restored_model(config, source, world, tensors).to(world.device)
+        self._ema = self._restored_ema(tensors)
         self._optimizer = build_optimizer(config.optim, self.model)
         if state is not None:
-            self._restore_optimizer(state, checkpoint)
+            self._restore_optimizer(state, tensors)
         objective = build_objective(config.objective, self.model, self._micro_size)
         self.compiled = compiled and compile_or_fall_back(
             objective, partial(self._trial, objective, accelerator), world
@@ -176,37 +176,37 @@ class Learner:
             loss.loss.sum().backward()
         self._optimizer.zero_grad()
 
-    def _restored_ema(self, checkpoint: Checkpoint | None) -> EMA[Model] | None:
+    def _restored_ema(self, tensors: Tensors | None) -> EMA[Model] | None:
         if self._config.optim.ema is None:
             return None
         ema = EMA(self.model, self._config.optim.ema)
-        if checkpoint is not None:
-            ema.module.load_state_dict(checkpoint.ema_tensors())
+        if tensors is not None and tensors.ema is not None:
+            ema.module.load_state_dict(tensors.ema)
         for tensor in ema.module.state_dict().values():
             self._world.broadcast(tensor)
         ema.module.eval()
         return ema
 
-    def _restore_optimizer(self, state: State, checkpoint: Checkpoint | None) -> None:
+    def _restore_optimizer(self, state: State, tensors: Tensors | None) -> None:
         if self._scaler is not None and state.scaler is not None:
             self._scaler.load_state_dict(dict(state.scaler))
         if state.step == state.skipped_steps:  # no step was taken yet
             return
         specs = state_specs(self._config.optim.kind, self.model)
-        tensors = {name: torch.zeros(spec.shape, dtype=spec.dtype) for name, spec in specs.items()}
-        if checkpoint is not None:
-            tensors = checkpoint.optimizer_tensors()
+        moments = {name: torch.zeros(spec.shape, dtype=spec.dtype) for name, spec in specs.items()}
+        if tensors is not None:
+            moments = tensors.optimizer
         for name in specs:  # in the same order everywhere
-            self._world.broadcast(tensors[name])
-        restore_state(self._optimizer, self.model, tensors)
+            self._world.broadcast(moments[name])
+        restore_state(self._optimizer, self.model, moments)
 
 
-def _restored_model(config: Config, source: Source, world: World, checkpoint: Checkpoint | None) -> Model:
+def _restored_model(config: Config, source: Source, world: World, tensors: Tensors | None) -> Model:
     """The model with its initial weights, or a checkpoint's, as the main process has them."""
     model = initial_model(config.model, source.image_shape, config.seed)
     model.likelihood.validate = False  # bytes divided by 255 are in [0, 1]
-    if checkpoint is not None:
-        model.load_state_dict(checkpoint.model_tensors())
+    if tensors is not None:
+        model.load_state_dict(tensors.model)
     for tensor in model.state_dict().values():
         world.broadcast(tensor)
     return model

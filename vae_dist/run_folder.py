@@ -97,7 +97,7 @@ class RunFolder:
             for torn in self.path.glob(".*.tmp-*"):  # what a killed process was writing
                 torn.unlink()
             self._agree_on_config(config)
-            checkpoint = self._resume_point()
+            checkpoint = self._resume_point(config)
             remove_leftovers(self.path / CHECKPOINTS)
             self._cut_metrics(checkpoint.state if checkpoint else None)
         except OSError as error:
@@ -221,7 +221,7 @@ class RunFolder:
                 stacklevel=2,
             )
 
-    def _resume_point(self) -> Checkpoint | None:
+    def _resume_point(self, config: Config) -> Checkpoint | None:
         folder = self.path / CHECKPOINTS
         newest = latest_checkpoint(folder)
         if (
@@ -230,6 +230,10 @@ class RunFolder:
             and any(path.is_dir() and ".tmp-" not in path.name for path in folder.iterdir())
         ):
             raise UserError(f"{folder} has checkpoints and none is whole; look at them, or begin again with --fresh.")
+        if newest is not None:
+            self._check_changes(
+                {key: pair for key, pair in differences(newest.config, config).items() if key not in CHANGEABLE}
+            )
         return newest
 
     def _cut_metrics(self, state: State | None) -> None:

@@ -7,6 +7,7 @@ command that works. accelerate silently runs one process where it was asked for 
 import gc
 import json
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,16 +23,11 @@ from torch import Tensor
 
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import TrainConfig
+from vae_dist.environment import WORKING_COMMAND, check_wishes, wanted_precision, wanted_processes, wants_cpu
 from vae_dist.errors import UsageError, UserError
 
 Result = TypeVar("Result")
 Precision = Literal["fp32", "bf16", "fp16"]
-WORKING_COMMAND = "vae-dist train --num-processes N"
-UNSUPPORTED = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-}
 FAST_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # without one, bf16 on a CPU is many times slower than fp32
 ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -121,8 +117,9 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
     Raises:
         UsageError: a launcher's wish was dropped, or is one that can't be granted.
     """
-    _refuse_dropped_wishes()
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    check_wishes()
+    _check_devices()
+    wanted = wanted_processes()
     if micro_batches is not None and wanted > micro_batches:
         raise UsageError(
             f"{wanted} processes can't share {micro_batches} micro-batches: start fewer, or raise train.micro_batches."
@@ -155,12 +152,9 @@ def resolve(config: TrainConfig, device: torch.device) -> Resolved:
     Raises:
         UsageError: the precision asked for doesn't exist on this device.
     """
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     precision = config.precision
-    if precision == "auto" and asked != "no":
-        precision = asked  # type: ignore[assignment] # checked below
     if precision == "auto":
-        precision = best_precision(device)
+        precision = wanted_precision() or best_precision(device)
     if precision not in precisions(device):
         raise UsageError(
             f"Precision {precision} doesn't exist on {device.type}: use {' or '.join(precisions(device))}."
@@ -173,7 +167,15 @@ def resolve(config: TrainConfig, device: torch.device) -> Resolved:
     )
 
 
-def apply(resolved: Resolved, device: torch.device, *, deterministic: bool) -> None:
+def make_deterministic() -> None:
+    """Have torch take deterministic kernels only. CUDA reads some of this once, so it comes before everything else."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def apply(resolved: Resolved, device: torch.device) -> None:
     """Set what holds for the whole process.
 
     Raises:
@@ -181,11 +183,14 @@ def apply(resolved: Resolved, device: torch.device, *, deterministic: bool) -> N
     """
     if resolved.precision not in precisions(device):
         raise UsageError(f"The run was begun in {resolved.precision}, which doesn't exist on {device.type}.")
+    asked = wanted_precision()
+    if asked not in (None, resolved.precision):
+        warnings.warn(
+            f"accelerate asks for mixed precision {asked}, and this run trains in {resolved.precision}: its config, "
+            "--precision or its beginning says so.",
+            stacklevel=2,
+        )
     torch.set_num_threads(resolved.threads)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
 
 
 def precisions(device: torch.device) -> tuple[Precision, ...]:
@@ -219,23 +224,10 @@ def device_name(device: torch.device) -> str:
 
 
 def _use_accelerator() -> bool:
-    forced_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return torch.accelerator.is_available() and not forced_cpu
+    return torch.accelerator.is_available() and not wants_cpu()
 
 
-def _refuse_dropped_wishes() -> None:
-    for variable, name in UNSUPPORTED.items():
-        if os.environ.get(variable, "").lower() == "true":
-            raise UsageError(
-                f"{name} is not supported: vae-dist trains with plain data parallelism. "
-                f"Start it with {WORKING_COMMAND}, accelerate launch --multi_gpu, or torchrun."
-            )
-    if "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
-        raise UsageError(
-            "The launcher was asked for several processes and started one that knows of no others "
-            "(accelerate launch does so where there is no GPU). "
-            f"Start them with {WORKING_COMMAND}, or with torchrun --nproc-per-node N -m vae_dist train."
-        )
+def _check_devices() -> None:
     if _use_accelerator() and int(os.environ.get("LOCAL_RANK", "0")) >= torch.accelerator.device_count():
         raise UsageError(
             f"There are more processes than the {torch.accelerator.device_count()} devices of this machine: "

@@ -1,8 +1,7 @@
 """The training loop, from a config to a finished run folder."""
 
-import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,18 +10,17 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from vae_dist.announcement import announce
-from vae_dist.checkpoint import Checkpoint, Resolved, State, Window
+from vae_dist.checkpoint import State, Window
 from vae_dist.config import Config
-from vae_dist.data import Source, load_source
 from vae_dist.evaluation import Figures, Team, evaluate
 from vae_dist.gallery import draw_gallery
-from vae_dist.health import REASONS, Pulse, StopReason, StopSignals, check_skipped
-from vae_dist.learner import Learner, StepResult
+from vae_dist.health import Pulse, check_skipped
+from vae_dist.learner import StepResult
+from vae_dist.preparation import Prepared, prepare
 from vae_dist.run_folder import RUNS, RunFolder, next_free
-from vae_dist.runtime import World, apply, join_world, make_accelerator, resolve
+from vae_dist.runtime import World, join_world, make_deterministic
 from vae_dist.schedules import is_time
-from vae_dist.tracking import Reporter, check_trackers
+from vae_dist.signals import REASONS, StopReason, StopSignals
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,12 @@ class Outcome:
 
 
 def train(
-    config: Config, out: Path | str = RUNS / "run", *, fresh: bool = False, console: Console | None = None
+    config: Config,
+    out: Path | str = RUNS / "run",
+    *,
+    fresh: bool = False,
+    console: Console | None = None,
+    signals: StopSignals | None = None,
 ) -> Outcome:
     """Train as a config says, going on where the run in `out` stopped.
 
@@ -46,18 +49,21 @@ def train(
         out: the run's folder.
         fresh: take the next free `out`-2, `out`-3 … if `out` exists, instead of going on.
         console: where to tell of it; None to be silent.
+        signals: entered already, where a signal may come before torch is imported.
 
     Raises:
         UsageError: the config doesn't fit the machine, the processes, or the run in the folder.
         UserError: data, checkpoints or disk refuse, or the gradient is not finite for too long.
     """
     out = Path(out)
+    if config.train.deterministic:
+        make_deterministic()
     world = join_world(timeout_s=config.train.collective_timeout_s, micro_batches=config.train.micro_batches)
     folder = None
     try:
         chosen = world.on_main(lambda: next_free(out) if fresh else out)
         folder = RunFolder(Path(world.broadcast_json(str(chosen))))
-        with StopSignals() as signals:
+        with nullcontext(signals) if signals else StopSignals() as signals:
             return _train_in(folder, config, world, signals, console if world.is_main else None)
     finally:
         if folder is not None:
@@ -77,8 +83,8 @@ def _train_in(
             console.print(f"{folder.path} is finished: {state.step:,} steps.", highlight=False)
         return Outcome(folder.path, "finished", state.step)
     try:
-        run = _prepare(folder, config, world, signals, console, state, checkpoint)
-        return run.to_the_end()
+        prepared = prepare(folder, config, world, console, state, checkpoint)
+        return _Run(folder, config, world, signals, prepared).to_the_end()
     except Exception as error:
         if world.is_main:
             with suppress(Exception):  # the disk may be what failed
@@ -86,60 +92,15 @@ def _train_in(
         raise
 
 
-def _prepare(
-    folder: RunFolder,
-    config: Config,
-    world: World,
-    signals: StopSignals,
-    console: Console | None,
-    state: State | None,
-    checkpoint: Checkpoint | None,
-) -> "_Run":
-    """Everything that a run needs, the same on all processes."""
-    world.together(lambda: check_trackers(config.tracking.trackers))
-    resolved = state.resolved if state else world.together(lambda: resolve(config.train, world.device))
-    resolved = Resolved.model_validate(world.broadcast_json(resolved.model_dump()))
-    world.together(lambda: apply(resolved, world.device, deterministic=config.train.deterministic))
-    source = world.together(lambda: load_source(config.data)).to(world.device)
-    accelerator = make_accelerator(resolved.precision, folder.path, config.tracking.trackers)
-    learner = Learner(config, source, accelerator, world, state=state, checkpoint=checkpoint, compiled=resolved.compile)
-    if state is None:
-        resolved = resolved.model_copy(update={"compile": learner.compiled})
-        state = State(
-            step=0, image_shape=source.image_shape, binarization=source.binarization, resolved=resolved, evaluated=True
-        )
-    reporter = Reporter(
-        console, folder.add_metrics if world.is_main else None, config, source.size("train"), state.step
-    )
-    facts = announce(config, source, world, resolved, learner.model)
-
-    def record_start() -> None:
-        identity = folder.record_start(sys.argv, facts["device"], world.processes, state.step)
-        folder.set_status("running", state.step, config.train.steps)
-        reporter.use_trackers(accelerator, config, identity)
-
-    world.on_main(record_start)
-    going_on = f", going on at step {state.step:,}" if state.step else ""
-    reporter.start({"run": f"{folder.path}{going_on}", **facts})
-    return _Run(folder, config, world, signals, source, learner, reporter, state)
-
-
 class _Run:
     """A run under way. What it counts is the same on all processes, whichever of them counted it."""
 
     def __init__(
-        self,
-        folder: RunFolder,
-        config: Config,
-        world: World,
-        signals: StopSignals,
-        source: Source,
-        learner: Learner,
-        reporter: Reporter,
-        state: State,
+        self, folder: RunFolder, config: Config, world: World, signals: StopSignals, prepared: Prepared
     ) -> None:
         self._folder, self._config, self._world, self._signals = folder, config, world, signals
-        self._source, self._learner, self._reporter, self._state = source, learner, reporter, state
+        self._source, self._learner, self._reporter, state = prepared
+        self._state = state
         self._step = state.step
         self._window = state.window
         self._skipped, self._skipped_in_a_row = state.skipped_steps, state.skipped_in_a_row
@@ -151,25 +112,29 @@ class _Run:
 
     def to_the_end(self) -> Outcome:
         """Train until the steps are done or somebody stops the run; a checkpoint is committed either way."""
-        steps = self._config.train.steps
         try:
-            if not self._evaluated:
-                self._evaluate()
-                if self._stop is None:
-                    self._save()
-            while self._step < steps and self._stop is None:
-                self._advance()
+            self._train()
+            if self._stop is None:
+                draw = partial(draw_gallery, self._learner.averaged, self._source, self._config.seed)
+                self._world.on_main(lambda: draw(self._folder.images))
+            self._tell_status(self._stop or "finished")
         finally:
             self._reporter.stop(self._step)
         if self._stop is not None:
-            self._tell_status(self._stop)
             self._reporter.say(f"Stopped at step {self._step:,}; the same command goes on from there.")
             return Outcome(self._folder.path, self._stop, self._step)
-        draw = partial(draw_gallery, self._learner.averaged, self._source, self._config.seed, self._folder.images)
-        self._world.on_main(draw)
-        self._tell_status("finished")
         self._reporter.say(_closing_words(self._folder.path))
         return Outcome(self._folder.path, "finished", self._step)
+
+    def _train(self) -> None:
+        if self._anyone_stops():
+            return
+        if not self._evaluated:
+            self._evaluate()
+            if self._stop is None:
+                self._save()
+        while self._step < self._config.train.steps and self._stop is None:
+            self._advance()
 
     def _advance(self) -> None:
         """One step, and whatever is due after it."""

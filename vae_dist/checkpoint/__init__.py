@@ -4,11 +4,12 @@ from vae_dist.checkpoint.format import Resolved, Snapshot, State, Window
 from vae_dist.checkpoint.reading import (
     CHECKPOINTS,
     Checkpoint,
+    Tensors,
     find_checkpoint,
     latest_checkpoint,
     load_model,
 )
-from vae_dist.checkpoint.retention import best_checkpoint, prune
+from vae_dist.checkpoint.retention import prune
 from vae_dist.checkpoint.writing import commit, remove_leftovers
 
 __all__ = [
@@ -17,8 +18,8 @@ __all__ = [
     "Resolved",
     "Snapshot",
     "State",
+    "Tensors",
     "Window",
-    "best_checkpoint",
     "commit",
     "find_checkpoint",
     "latest_checkpoint",

@@ -74,6 +74,7 @@ class State(Part):
     step: int  # optimizer steps taken, skipped ones included
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     binarization: Binarization
+    data: dict[str, str]  # SHA-256 of the images of each split
     resolved: Resolved
     window: Window = Window()
     skipped_steps: int = 0  # steps skipped for their gradient, over the run

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -47,6 +47,14 @@ class DamagedCheckpointError(UserError):
     """A folder that is no whole checkpoint; the message says which and why."""
 
 
+class Tensors(NamedTuple):
+    """All tensors of a checkpoint, on the CPU."""
+
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    optimizer: dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose files are all there and are what its manifest says."""
@@ -66,7 +74,7 @@ class Checkpoint:
         config = parse_config(_read_json(path / CONFIG), origin=str(path / CONFIG))
         if (EMA in files) != (config.optim.ema is not None):
             raise DamagedCheckpointError(f"{path} is no whole checkpoint: its {MANIFEST} and config differ on {EMA}.")
-        return cls(path, config, _parse(State, path / STATE))
+        return cls(path, config, read_state(path))
 
     @property
     def has_ema(self) -> bool:
@@ -79,6 +87,10 @@ class Checkpoint:
         model = build_model(self.config.model, self.state.image_shape)
         model.load_state_dict(tensors)
         return model.eval().requires_grad_(False)
+
+    def tensors(self) -> Tensors:
+        """Everything that training goes on from."""
+        return Tensors(self.model_tensors(), self.ema_tensors() if self.has_ema else None, self.optimizer_tensors())
 
     def model_tensors(self) -> dict[str, Tensor]:
         """The weights that training goes on from."""
@@ -120,6 +132,15 @@ class Checkpoint:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise DamagedCheckpointError(f"{path} can't be read: {error}.") from error
+
+
+def read_state(path: Path) -> State:
+    """The state in a checkpoint folder, whatever its other files are.
+
+    Raises:
+        DamagedCheckpointError: it can't be read.
+    """
+    return _parse(State, path / STATE)
 
 
 def load_model(path: str | Path, *, ema: bool = True) -> Model:

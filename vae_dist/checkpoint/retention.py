@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from vae_dist.checkpoint.format import step_of
-from vae_dist.checkpoint.reading import Checkpoint, checkpoint_folders
+from vae_dist.checkpoint.reading import checkpoint_folders, read_state
 from vae_dist.errors import UserError
 
 
@@ -31,6 +31,6 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 def _score(path: Path) -> float | None:
     try:
-        return Checkpoint.open(path).state.val_neg_elbo
+        return read_state(path).val_neg_elbo
     except UserError:
         return None

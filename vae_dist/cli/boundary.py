@@ -12,6 +12,7 @@ from typing import ParamSpec, TextIO
 
 import typer
 
+from vae_dist.environment import check_numbers, wanted_processes, wanted_rank
 from vae_dist.errors import UserError
 from vae_dist.launching import follow_launcher
 
@@ -19,19 +20,13 @@ Parameters = ParamSpec("Parameters")
 INTERRUPTED = 130
 
 
-def rank() -> int:
-    """Which rank this process is, before it has met the others."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def processes() -> int:
-    """How many ranks the launcher started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def run(app: typer.Typer) -> None:
     """Run the program in this process, and exit with its code."""
-    _check_environment()
+    try:
+        check_numbers()
+    except UserError as error:
+        _tell(str(error))
+        sys.exit(error.exit_code)
     follow_launcher()
     # libgomp reads this when torch is imported. Its threads wait for each other in a busy loop of 300,000 turns; on a
     # machine with other work that made training 50 times slower than one thread alone. This short a wait costs 2 to
@@ -39,7 +34,7 @@ def run(app: typer.Typer) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     warnings.showwarning = _tell_warning
     real_stderr = sys.stderr
-    if rank() > 0:  # what all ranks would say alike, rank 0 says
+    if wanted_rank() > 0:  # what all ranks would say alike, rank 0 says
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         app(prog_name="vae-dist")
@@ -78,17 +73,10 @@ def on_main_only(command: Callable[Parameters, None]) -> Callable[Parameters, No
 
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        if rank() == 0:
+        if wanted_rank() == 0:
             command(*args, **kwargs)
 
     return wrapped
-
-
-def _check_environment() -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        if not os.environ.get(name, "0").isdecimal():
-            _tell(f"The environment variable {name} is {os.environ[name]!r}, and a launcher sets it to a number.")
-            sys.exit(2)
 
 
 def _message(error: Exception) -> str | None:
@@ -97,7 +85,7 @@ def _message(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'The system says'}: {error.strerror}."
-    if processes() > 1 and _is_lost_contact(error):
+    if wanted_processes() > 1 and _is_lost_contact(error):
         return "The contact to another process was lost. The same command goes on from the last checkpoint."
     return None
 
@@ -124,7 +112,7 @@ def _tell_warning(
 
 
 def _leave(code: int) -> None:
-    if processes() > 1:
+    if wanted_processes() > 1:
         # gloo's threads may still hold tensors, and abort a process that takes the interpreter down around them.
         sys.stdout.flush()
         sys.stderr.flush()

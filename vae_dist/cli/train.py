@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from vae_dist.cli.boundary import processes, rank, tells_errors
+from vae_dist.cli.boundary import tells_errors
 from vae_dist.cli.options import Debug
-
-EXIT_CODES = {"finished": 0, "preempted": 75, "interrupted": 130}
+from vae_dist.environment import wanted_processes, wanted_rank
+from vae_dist.signals import EXIT_CODES, StopSignals
 
 
 @tells_errors
@@ -34,6 +34,21 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a model. The same command goes on with a run that was stopped, bit for bit."""
+    with StopSignals() as signals:
+        raise typer.Exit(_train(config, settings, num_processes, precision, out, signals, fresh=fresh))
+
+
+def _train(
+    config: str | None,
+    settings: list[str] | None,
+    num_processes: int | None,
+    precision: str | None,
+    out: Path | None,
+    signals: StopSignals,
+    *,
+    fresh: bool,
+) -> int:
+    """Launch the processes that were asked for, or be one of them; the exit code is returned."""
     from vae_dist.config import DEFAULT_CONFIG, find_config, load_config
     from vae_dist.errors import UsageError
     from vae_dist.run_folder import RUNS
@@ -41,22 +56,25 @@ def train(
     path = find_config(config or DEFAULT_CONFIG)
     overrides = [*(settings or []), *([f"train.precision={precision}"] if precision else [])]
     loaded = load_config(path, overrides)
-    wanted = num_processes or processes()
+    wanted = num_processes or wanted_processes()
     if wanted > loaded.train.micro_batches:
         raise UsageError(
             f"{wanted} processes can't share {loaded.train.micro_batches} micro-batches: "
             "start fewer, or raise train.micro_batches."
         )
-    if processes() == 1 and wanted > 1:
+    if wanted_processes() == 1 and wanted > 1:
         from vae_dist.launching import launch
 
-        raise typer.Exit(launch(wanted, sys.argv[1:]))
-    if wanted != processes():
-        raise UsageError(f"--num-processes {wanted} was asked of a launcher that started {processes()}: leave it out.")
+        return launch(wanted, sys.argv[1:], signals)
+    if wanted != wanted_processes():
+        raise UsageError(
+            f"--num-processes {wanted} was asked of a launcher that started {wanted_processes()}: leave it out."
+        )
 
     from rich.console import Console
 
     from vae_dist.training import train as train_in
 
-    outcome = train_in(loaded, out or RUNS / path.stem, fresh=fresh, console=Console() if rank() == 0 else None)
-    raise typer.Exit(EXIT_CODES[outcome.status])
+    console = Console() if wanted_rank() == 0 else None
+    outcome = train_in(loaded, out or RUNS / path.stem, fresh=fresh, console=console, signals=signals)
+    return 0 if outcome.status == "finished" else EXIT_CODES[outcome.status]

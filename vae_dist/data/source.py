@@ -1,5 +1,6 @@
 """A set of images that is small enough to be one tensor on the training device."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,6 +54,13 @@ class Source:
         if split not in self.splits:
             raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
         return split
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every split's images, by which a resumed run knows its data."""
+        return {
+            split: hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()
+            for split, images in self.splits.items()
+        }
 
     def hold_out(self, count: int) -> "Source":
         """The last `count` images of train become the split "val".

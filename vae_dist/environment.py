@@ -1,0 +1,89 @@
+"""What a launcher asked for, as the environment tells it. A wish that can't be granted is refused, and never dropped.
+
+accelerate and torchrun speak to the processes they start through these variables only.
+"""
+
+import os
+from typing import Literal
+
+from vae_dist.errors import UsageError
+
+LAUNCHER_PID = "VAE_DIST_LAUNCHER_PID"  # set by our own launcher
+WORKING_COMMAND = "vae-dist train --num-processes N"
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "Other than data parallelism",
+}
+# "no" is also what accelerate says where nobody chose.
+PRECISIONS: dict[str, Literal["fp16", "bf16"] | None] = {"no": None, "fp16": "fp16", "bf16": "bf16"}
+
+
+def wanted_processes() -> int:
+    """How many processes the launcher started, over all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wanted_rank() -> int:
+    """Which of them this one is."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def wants_cpu() -> bool:
+    """Whether accelerate was told to leave GPUs alone."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+
+
+def wanted_precision() -> Literal["fp16", "bf16"] | None:
+    """The precision that accelerate was asked for, or None.
+
+    Raises:
+        UsageError: there is no such precision here.
+    """
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in PRECISIONS:
+        raise UsageError(f"accelerate asks for mixed precision {asked}: vae-dist has fp32, bf16 and fp16.")
+    return PRECISIONS[asked]
+
+
+def has_launcher() -> bool:
+    """Whether this process was started by a launcher, whose end is to be its own."""
+    return any(name in os.environ for name in (LAUNCHER_PID, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"))
+
+
+def check_numbers() -> None:
+    """See that the variables which count processes can be read.
+
+    Raises:
+        UsageError: one can't.
+    """
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        if not os.environ.get(name, "0").isdecimal():
+            raise UsageError(
+                f"The environment variable {name} is {os.environ[name]!r}; a launcher sets it to a number."
+            )
+
+
+def check_wishes() -> None:
+    """Refuse what a launcher asked for and this program can't do.
+
+    Raises:
+        UsageError: there is such a wish; the message says how to start instead.
+    """
+    for variable, name in UNSUPPORTED.items():
+        if os.environ.get(variable, "").lower() == "true":
+            raise UsageError(
+                f"{name} is not supported: vae-dist trains with plain data parallelism. "
+                f"Start it with {WORKING_COMMAND}, accelerate launch --multi_gpu, or torchrun."
+            )
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
+        raise UsageError("accelerate's dynamo_backend is not supported: leave it out, and set train.compile to on.")
+    if os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
+        raise UsageError("accelerate's gradient_accumulation_steps is not supported: set train.accumulate instead.")
+    if "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
+        raise UsageError(
+            "The launcher was asked for several processes and started one that knows of no others "
+            "(accelerate launch does so where there is no GPU). "
+            f"Start them with {WORKING_COMMAND}, or with torchrun --nproc-per-node N -m vae_dist train."
+        )

@@ -1,0 +1,39 @@
+"""The signals that ask a run to stop, from the first moment of the program: torch takes seconds to import."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self
+
+StopReason = Literal["preempted", "interrupted"]
+REASONS: tuple[StopReason, ...] = ("preempted", "interrupted")
+SIGNALS: dict[int, StopReason] = {
+    signal.SIGTERM: "preempted",
+    getattr(signal, "SIGUSR1", signal.SIGTERM): "preempted",
+    signal.SIGINT: "interrupted",
+}
+EXIT_CODES: dict[StopReason, int] = {"preempted": 75, "interrupted": 130}  # 0 would read as finished
+
+
+class StopSignals:
+    """While entered: SIGTERM, SIGUSR1 and Ctrl-C only note that the run should stop; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.reason == "interrupted":
+            raise KeyboardInterrupt
+        self.reason = SIGNALS[number]
