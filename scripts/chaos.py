@@ -180,12 +180,12 @@ def one_life(run: Run, plan: Plan) -> Death | None:
             raise LostError(f"the run ended by itself:\n{run.last_words()}")
         return None
     step, in_writing = run.step(), run.is_writing()
-    for process in plan.targets(life.pid, ranks):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    _kill(plan.targets(life.pid, ranks))
     began = time.monotonic()
     if not _wait_until(lambda: life.poll() is not None and not any(map(_is_alive, ranks)), GONE_WITHIN_S):
-        raise LostError(f"{plan.victim} was killed, and {sum(map(_is_alive, ranks))} processes live on")
+        survivors = [process for process in (life.pid, *ranks) if _is_alive(process)]
+        _kill(survivors)
+        raise LostError(f"{plan.victim} was killed, and {len(survivors)} processes lived on")
     moment = "while a checkpoint was written" if in_writing else f"{plan.delay_s:.1f} s after the start"
     if plan.checkpoints and not in_writing:
         moment = "just after a checkpoint"
@@ -222,6 +222,12 @@ def _compare(run: Run, undisturbed: Run) -> None:
     different = [name for name in expected if found.get(name) != expected[name]]
     if different or found.keys() != expected.keys():
         raise LostError(f"{run.folder} differs from the undisturbed run in {', '.join(different)}")
+
+
+def _kill(processes: Sequence[int]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _wait_until(condition: Callable[[], bool], longest_s: float) -> bool:

@@ -46,12 +46,17 @@ QUICK: tuple[str, ...] = tuple(
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a real command in a folder, without anything this machine may have set."""
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    """The environment without anything this machine may have set that a run heeds."""
     dropped = ("VAE_DIST_DATA", "RANK", "WORLD_SIZE", "MASTER_ADDR", "COLUMNS")
     clean = {name: value for name, value in os.environ.items() if name not in dropped}
-    home = str(cwd / "home")
-    env = {**clean, "HOME": home, "XDG_CACHE_HOME": home, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **environment}
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    return {**clean, **places, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **more}
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a real command in a folder."""
+    env = clean_environment(cwd / "home", **environment)
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 

@@ -3,6 +3,7 @@
 The launcher forwards signals, ends all ranks when one fails, and no rank outlives it, however it dies.
 """
 
+import math
 import os
 import signal
 import socket
@@ -104,17 +105,15 @@ def _free_port() -> int:
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
     """Wait for all ranks, or until others had time to end after one failed; the rank that failed first is returned."""
-    first_to_fail, deadline = None, None
-    while any(rank.poll() is None for rank in ranks):
-        if first_to_fail is None:
-            first_to_fail = next((number for number, rank in enumerate(ranks) if rank.returncode), None)
-            deadline = time.monotonic() + GRACE_S if first_to_fail is not None else None
-        if deadline is not None and time.monotonic() > deadline:
-            break
+    first_to_fail, deadline = None, math.inf
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        if first_to_fail is None and any(codes):
+            first_to_fail = next(number for number, code in enumerate(codes) if code)
+            deadline = time.monotonic() + GRACE_S
+        if None not in codes or time.monotonic() > deadline:
+            return first_to_fail
         time.sleep(POLL_S)
-    if first_to_fail is None:
-        first_to_fail = next((number for number, rank in enumerate(ranks) if rank.returncode), None)
-    return first_to_fail
 
 
 def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -8,7 +8,8 @@ import gc
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -94,6 +95,22 @@ class World:
             raise failure
         message = told[0] if teller == 0 else f"Process {teller}: {told[0]}"
         raise (UsageError if told[1] == UsageError.exit_code else UserError)(message) from failure
+
+    @contextmanager
+    def contact(self) -> Iterator[None]:
+        """While entered: what gloo or NCCL says of a lost process becomes a sentence.
+
+        Raises:
+            UserError: another process is gone, or hasn't answered in time.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.processes == 1 or not _is_lost_contact(error):
+                raise
+            raise UserError(
+                "The contact to another process was lost. The same command goes on from the last checkpoint."
+            ) from error
 
     def leave(self) -> None:
         """End the run's process group, so that another run can start in this process."""
@@ -221,6 +238,10 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
+
+
+def _is_lost_contact(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL", "Connection"))
 
 
 def _use_accelerator() -> bool:

@@ -17,7 +17,7 @@ from vae_dist.gallery import draw_gallery
 from vae_dist.health import Pulse, check_skipped
 from vae_dist.learner import StepResult
 from vae_dist.preparation import Prepared, prepare
-from vae_dist.run_folder import RUNS, RunFolder, next_free
+from vae_dist.run_folder import RUNS, RunFolder, Status, next_free
 from vae_dist.runtime import World, join_world, make_deterministic
 from vae_dist.schedules import is_time
 from vae_dist.signals import REASONS, StopReason, StopSignals
@@ -83,12 +83,14 @@ def _train_in(
             console.print(f"{folder.path} is finished: {state.step:,} steps.", highlight=False)
         return Outcome(folder.path, "finished", state.step)
     try:
-        prepared = prepare(folder, config, world, console, state, checkpoint)
-        return _Run(folder, config, world, signals, prepared).to_the_end()
-    except Exception as error:
+        with world.contact():
+            prepared = prepare(folder, config, world, console, state, checkpoint)
+            return _Run(folder, config, world, signals, prepared).to_the_end()
+    except (Exception, KeyboardInterrupt) as error:
         if world.is_main:
+            status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(Exception):  # the disk may be what failed
-                folder.set_status("failed", state.step if state else 0, config.train.steps, str(error))
+                folder.set_status(status, state.step if state else 0, config.train.steps, str(error) or None)
         raise
 
 
@@ -248,7 +250,7 @@ class _Run:
         self._tell_status("running")
         self._saved_at, self._minutes_up = time.monotonic(), False
 
-    def _tell_status(self, status: Literal["running", "finished", "preempted", "interrupted"]) -> None:
+    def _tell_status(self, status: Status) -> None:
         self._world.on_main(lambda: self._folder.set_status(status, self._step, self._config.train.steps))
 
 

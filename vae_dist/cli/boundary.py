@@ -58,7 +58,7 @@ def tells_errors(command: Callable[Parameters, None]) -> Callable[Parameters, No
         except KeyboardInterrupt:
             _tell("Stopped.")
             raise typer.Exit(INTERRUPTED) from None
-        except (UserError, OSError, RuntimeError) as error:
+        except (UserError, OSError) as error:
             message = _message(error)
             if message is None or kwargs.get("debug"):
                 raise
@@ -85,15 +85,7 @@ def _message(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'The system says'}: {error.strerror}."
-    if wanted_processes() > 1 and _is_lost_contact(error):
-        return "The contact to another process was lost. The same command goes on from the last checkpoint."
     return None
-
-
-def _is_lost_contact(error: Exception) -> bool:
-    from torch.distributed import DistError
-
-    return isinstance(error, DistError) or any(name in str(error) for name in ("gloo", "NCCL", "Connection"))
 
 
 def _tell(message: str) -> None:

@@ -38,11 +38,12 @@ def evaluate(
 
     world = join_world()
     try:
-        found = world.together(lambda: find_checkpoint(checkpoint or newest_run()))
-        source = world.together(lambda: load_source(found.config.data)).to(world.device)
-        chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
-        model = found.load_model().to(world.device)
-        figures = score(model, source, chosen, k=k, seed=seed, team=Team(world.rank, world.processes, world.add))
+        with world.contact():
+            found = world.together(lambda: find_checkpoint(checkpoint or newest_run()))
+            source = world.together(lambda: load_source(found.config.data)).to(world.device)
+            chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
+            model = found.load_model().to(world.device)
+            figures = score(model, source, chosen, k=k, seed=seed, team=Team(world.rank, world.processes, world.add))
     finally:
         world.leave()
     if figures is None or not world.is_main:  # nobody stops this team; the others have nothing to tell

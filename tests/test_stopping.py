@@ -1,0 +1,224 @@
+"""Whoever is told to stop, and by whatever signal, the whole run stops after the same step and loses nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import QUICK, clean_environment
+from tests.ranks import train_on
+from vae_dist.checkpoint import find_checkpoint
+from vae_dist.config import load_config, shipped_configs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1")
+
+
+class Running:
+    """A real `train` command under way, in a folder of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> None:
+        self.run = folder / "run"
+        command = [*launcher, "-m", "vae_dist", "train", *QUICK, *arguments, "--out", str(self.run)]
+        self._errors = folder / "errors"
+        with self._errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=clean_environment(folder), stdout=subprocess.DEVNULL, stderr=errors
+            )
+
+    def wait_until(self, condition: Callable[[], bool], longest_s: float = 60) -> None:
+        """Wait for something, which must come."""
+        deadline = time.monotonic() + longest_s
+        while not condition():
+            assert time.monotonic() < deadline, self.errors()
+            time.sleep(0.02)
+
+    def is_training(self) -> bool:
+        assert self.process.poll() is None, self.errors()
+        return (self.run / "metrics.jsonl").exists()
+
+    def ranks(self) -> list[int]:
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if b"vae_dist" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def status(self) -> dict[str, object]:
+        status: dict[str, object] = json.loads((self.run / "status.json").read_text())
+        return status
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start a command; whatever a failing test leaves is ended."""
+    started: list[Running] = []
+
+    def start_one(*arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> Running:
+        started.append(Running(tmp_path, *arguments, launcher=launcher))
+        return started[-1]
+
+    yield start_one
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def stopped_whole(running: Running, status: str) -> None:
+    """See that the run says how it ended, and at the step of its checkpoint."""
+    found = running.status()
+    assert found["status"] == status
+    assert found["step"] == find_checkpoint(running.run).state.step
+    assert "Traceback" not in running.errors()
+
+
+@pytest.mark.parametrize(
+    ("number", "receiver"),
+    [(signal.SIGUSR1, "launcher"), (signal.SIGTERM, "launcher"), (signal.SIGTERM, 2), (signal.SIGUSR1, 1)],
+)
+def test_a_signal_to_the_launcher_or_any_rank_stops_all_with_a_checkpoint(
+    start: Callable[..., Running], number: signal.Signals, receiver: str | int
+) -> None:
+    running = start(*ENDLESS, "--num-processes", "3")
+    running.wait_until(running.is_training)
+    os.kill(running.process.pid if isinstance(receiver, str) else running.ranks()[receiver], number)
+    assert running.process.wait(30) == 75, running.errors()
+    stopped_whole(running, "preempted")
+
+
+def test_a_signal_in_an_evaluation_is_heard_within_20_seconds(start: Callable[..., Running]) -> None:
+    """A wide model that is scored after every step, so that it is scored nearly all the time."""
+    wide = ("--set", "model.h_dim=4000", "--set", "data.val_size=8000", "--set", "train.eval_every=1")
+    running = start(*ENDLESS, *wide, "--num-processes", "3")
+    running.wait_until(running.is_training)
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(60) == 75, running.errors()
+    assert time.monotonic() - began < 20
+    stopped_whole(running, "preempted")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_ctrl_c_stops_with_a_checkpoint(start: Callable[..., Running], processes: str) -> None:
+    running = start(*ENDLESS, "--num-processes", processes)
+    running.wait_until(running.is_training)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 130, running.errors()
+    stopped_whole(running, "interrupted")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(
+    start: Callable[..., Running], processes: str
+) -> None:
+    slow = ("--set", "train.batch_size=24000", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
+    running = start(*ENDLESS, *slow, "--set", "train.checkpoint_every=1", "--num-processes", processes)
+    running.wait_until(lambda: running.is_training() and (running.run / "checkpoints" / "step-00000001").exists())
+    step = find_checkpoint(running.run).state.step
+    running.process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 130, running.errors()
+    assert find_checkpoint(running.run).state.step - step <= 1
+    assert running.status()["status"] == "interrupted"
+    assert "Traceback" not in running.errors()
+
+
+def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Running]) -> None:
+    running = start(*ENDLESS)
+
+    def is_listening() -> bool:
+        lines = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+        caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+    running.wait_until(is_listening)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(60) == 75, running.errors()
+    assert running.status() | {"time": None} == {
+        "status": "preempted",
+        "step": 0,
+        "steps": 1000000,
+        "time": None,
+        "message": None,
+    }
+
+
+@pytest.mark.parametrize("victim", ["launcher", "rank"])
+def test_no_process_outlives_the_run(start: Callable[..., Running], victim: str) -> None:
+    running = start(*ENDLESS, "--num-processes", "3")
+    running.wait_until(running.is_training)
+    ranks = running.ranks()
+    assert len(ranks) == 3
+    os.kill(running.process.pid if victim == "launcher" else ranks[1], signal.SIGKILL)
+    running.wait_until(lambda: not any(map(is_alive, ranks)), 30)
+    returncode = running.process.wait(30)
+    if victim == "launcher":
+        stopped_whole(running, "preempted")
+    else:
+        assert returncode == 1
+        assert running.status()["status"] == "failed"
+        assert "The contact to another process was lost" in str(running.status()["message"])
+        assert "Process 1 of 3 was killed (SIGKILL)" in running.errors()
+        assert "The same command goes on from the last checkpoint" in running.errors()
+
+
+def test_a_rank_that_dies_before_it_has_met_the_others_ends_them(start: Callable[..., Running]) -> None:
+    running = start(*ENDLESS, "--num-processes", "3")
+    running.wait_until(lambda: len(running.ranks()) == 3)
+    os.kill(running.ranks()[2], signal.SIGKILL)
+    assert running.process.wait(30) == 1, running.errors()
+    assert "Process 2 of 3 was killed (SIGKILL)" in running.errors()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number"),
+    [((*TORCHRUN, "2"), signal.SIGKILL), (ACCELERATE, signal.SIGTERM)],
+    ids=["torchrun, SIGKILL", "accelerate launch, SIGTERM"],
+)
+def test_no_process_outlives_anybody_elses_launcher(
+    start: Callable[..., Running], launcher: tuple[str, ...], number: signal.Signals
+) -> None:
+    """accelerate dies of SIGTERM without telling the process it started."""
+    running = start(*ENDLESS, launcher=launcher)
+    running.wait_until(running.is_training)
+    ranks = running.ranks()
+    assert len(ranks) in (1, 2)
+    running.process.send_signal(number)
+    running.process.wait(30)
+    running.wait_until(lambda: not any(map(is_alive, ranks)), 30)
+    stopped_whole(running, "preempted")
+
+
+def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_in_the_same_bits(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    settings = ("train.steps=1500", "train.checkpoint_every=150", "train.eval_every=1500", "data.val_size=100")
+    arguments = tuple(part for setting in settings for part in ("--set", setting))
+    running = start(*arguments, launcher=(*TORCHRUN, "2", "--max-restarts", "3"))
+    running.wait_until(lambda: running.is_training() and (running.run / "checkpoints").exists())
+    os.kill(running.ranks()[1], signal.SIGKILL)
+    assert running.process.wait(120) == 0, running.errors()
+    assert len(json.loads((running.run / "run.json").read_text())["starts"]) == 2
+    config = load_config(shipped_configs()["quickstart"], [*QUICK[1::2], *settings])
+    train_on(2, config.model_dump(mode="json"), tmp_path / "undisturbed")
+    stopped, undisturbed = (find_checkpoint(run).path for run in (running.run, tmp_path / "undisturbed"))
+    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        assert (stopped / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert (running.run / "metrics.jsonl").read_bytes() == (tmp_path / "undisturbed" / "metrics.jsonl").read_bytes()
