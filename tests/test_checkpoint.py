@@ -24,9 +24,10 @@ from vae_dist.checkpoint import (
 from vae_dist.checkpoint.retention import best_checkpoint
 from vae_dist.config import Config
 from vae_dist.ema import EMA
-from vae_dist.errors import UserError
+from vae_dist.errors import UsageError, UserError
 from vae_dist.models import build_model
 from vae_dist.optimizers import build_optimizer, restore_state, state_tensors
+from vae_dist.run_folder import RunFolder
 
 SHAPE = (1, 4, 4)
 CONFIG = Config.model_validate({"model": {"h_dim": 6, "z_dim": 2}})
@@ -238,3 +239,14 @@ def test_load_model_takes_the_averaged_weights_unless_told_otherwise(tmp_path: P
     path = commit(tmp_path, written)
     assert all((tensor == 0.25).all() for tensor in load_model(path).state_dict().values())
     assert not all((tensor == 0.25).all() for tensor in load_model(path, ema=False).state_dict().values())
+
+
+def test_a_checkpoint_of_another_config_is_not_gone_on_with(tmp_path: Path) -> None:
+    """As when somebody copies one run's checkpoints into another's folder."""
+    folder = RunFolder(tmp_path / "run")
+    assert folder.claim(CONFIG) is None
+    folder.save(snapshot(5, config=Config.model_validate({"seed": 1, "model": {"h_dim": 6, "z_dim": 2}})))
+    folder.release()
+    with pytest.raises(UsageError, match=r"another config: seed \(1 before, 0 now\)"):
+        folder.claim(CONFIG)
+    folder.release()

@@ -196,6 +196,38 @@ def test_a_finished_run_says_so_and_another_config_is_refused(vae_dist: Command,
     assert "optim.lr (0.001 before, 0.5 now). Give another --out, or --fresh" in other.stderr
 
 
+def test_other_images_than_the_run_was_begun_with_are_refused(tmp_path: Path) -> None:
+    """One pixel of one image makes the difference."""
+    header = b"".join(size.to_bytes(4, "big") for size in (60, 28, 28))
+    pixels = bytearray(range(256)) * (60 * 28 * 28 // 256 + 1)
+    mnist = ("--set", "data.name=mnist", "--set", f"data.root={tmp_path}", "--set", "data.val_size=10")
+    for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+        (tmp_path / name).write_bytes(bytes([0, 0, 8, 3]) + header + pixels[: 60 * 28 * 28])
+    assert train(tmp_path, "x", *mnist).returncode == 0
+    pixels[5] += 1
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + header + pixels[: 60 * 28 * 28])
+    result = train(tmp_path, "x", *mnist, "--set", "train.steps=9", processes=2)
+    assert result.returncode == 2
+    assert result.stderr.count("The train images of mnist") == 1
+    assert "are not those that the run was begun with" in result.stderr
+    assert find_checkpoint(tmp_path / "x").state.step == 6
+
+
+def test_deterministic_sets_everything_before_a_device_is_touched(tmp_path: Path) -> None:
+    program = (
+        "import os, torch\n"
+        "from vae_dist import Config, training\n"
+        "def report(**_):\n"
+        "    cudnn = torch.backends.cudnn\n"
+        "    print(torch.are_deterministic_algorithms_enabled(), os.environ['CUBLAS_WORKSPACE_CONFIG'], "
+        "cudnn.deterministic, cudnn.benchmark)\n"
+        "    raise SystemExit\n"
+        "training.join_world = report\n"
+        "training.train(Config.model_validate({'train': {'deterministic': True}}))"
+    )
+    assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "True :4096:8 True False\n"
+
+
 def test_fresh_begins_beside_the_run_that_is_there(vae_dist: Command, tmp_path: Path) -> None:
     for expected in ("runs/quickstart", "runs/quickstart-2", "runs/quickstart-3"):
         result = vae_dist("train", *QUICK, "--fresh")

@@ -85,8 +85,9 @@ def _load(config: Config, state: State | None) -> tuple[Source, dict[str, str]]:
     """The images and their digests, which must be those that the run was begun with."""
     source = load_source(config.data)
     digests = source.digests()
-    for split in digests if state else ():
-        if state is not None and state.data.get(split) != digests[split]:
+    known = state.data if state else digests
+    for split in digests.keys() & known.keys():
+        if known[split] != digests[split]:
             raise UsageError(
                 f"The {split} images of {source.name} ({source.origin}) are not those that the run was begun with. "
                 "Point data.root or VAE_DIST_DATA to those, or give another --out."
