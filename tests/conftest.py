@@ -16,6 +16,7 @@ CHECKED = [
     "vae_dist.generation",
     "vae_dist.images",
     "vae_dist.likelihoods",
+    "vae_dist.logistic_mixture",
     "vae_dist.models",
     "vae_dist.noise",
     "vae_dist.objectives",

@@ -7,10 +7,11 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vae_dist.distributions import DiagonalGaussian, positive_sigma, standard_normal_log_prob
-from vae_dist.likelihoods import Bernoulli, Gaussian, Likelihood
+from vae_dist.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
 from vae_dist.models import VariationalAutoEncoder
 from vae_dist.objectives import ELBO
-from vae_dist.schedules import beta_at, is_time, learning_rate_at
+from vae_dist.priors import FlowPrior, Mixture
+from vae_dist.schedules import beta_at, is_time, learning_rate_at, samples_at
 
 
 @pytest.fixture
@@ -48,11 +49,102 @@ def test_bernoulli_sums_to_one_over_all_images() -> None:
     assert log_prob.double().exp().sum().item() == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("likelihood", [Gaussian(0.1), Gaussian()], ids=["fixed", "learned"])
+@pytest.mark.parametrize(
+    "likelihood", [Gaussian(0.1), Gaussian(), Gaussian("pixel")], ids=["fixed", "learned", "pixel"]
+)
 def test_gaussian_integrates_to_one(likelihood: Gaussian) -> None:
     x = torch.linspace(-8, 9, 40001)
-    density = likelihood.pixel_log_prob(x, torch.tensor([0.4])).exp()
+    parameters = (
+        torch.tensor([0.4, -1.0])[: likelihood.parameters_per_pixel(1)].view(1, -1, 1, 1).expand(1, -1, 1, len(x))
+    )
+    density = likelihood.pixel_log_prob(x.view(1, 1, 1, -1), parameters).exp().flatten()
     assert torch.trapezoid(density.double(), x.double()).item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_logistic_mixture_sums_to_one_over_all_levels(channels: int) -> None:
+    """Over all pairs of levels for two channels, the second of which depends on the first."""
+    levels = torch.arange(256) / 255
+    pixels = torch.cartesian_prod(*[levels] * channels).view(-1, channels, 1, 1)
+    likelihood = DiscretizedLogisticMixture(3)
+    numbers = likelihood.parameters_per_pixel(channels)
+    for spread in (0.1, 1.0, 4.0):
+        parameters = spread * torch.randn(1, numbers, 1, 1, generator=torch.Generator().manual_seed(3))
+        log_probs = likelihood.pixel_log_prob(pixels, parameters.expand(len(pixels), -1, -1, -1))
+        assert log_probs.double().exp().sum().item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_narrow_logistic_is_finite_far_away_and_has_gradients() -> None:
+    """Where the difference of two sigmoids would be 0, and its logarithm minus infinity."""
+    parameters = torch.tensor([0.0, -0.9, -7.0]).view(1, 3, 1, 1).requires_grad_()
+    log_prob = DiscretizedLogisticMixture(1).pixel_log_prob(torch.full((1, 1, 1, 1), 200 / 255), parameters).sum()
+    log_prob.backward()
+    upper, lower = ((2 * 200 / 255 - 1 + end / 255 + 0.9) * math.exp(7.0) for end in (1, -1))
+    exact = -lower + math.log(-math.expm1(lower - upper))  # σ(upper) − σ(lower), both beyond 1 − 10⁻³⁰⁰
+    assert log_prob.item() == pytest.approx(exact, rel=1e-5)
+    assert parameters.grad is not None
+    assert parameters.grad.isfinite().all()
+
+
+def test_a_logistic_mixtures_samples_have_its_probabilities() -> None:
+    parameters = torch.tensor([0.3, -0.5, -3.0, -0.2, 0.4, -2.5]).view(6, 1, 1)
+    likelihood = DiscretizedLogisticMixture(2)
+    many = 200_000
+    samples = likelihood.sample(parameters.expand(6, 1, many), torch.Generator().manual_seed(0)).flatten()
+    found = torch.bincount((samples * 255).round().long(), minlength=256) / many
+    levels = (torch.arange(256) / 255).view(1, 1, 1, 256)
+    expected = likelihood.pixel_log_prob(levels, parameters.expand(1, 6, 1, 256)).exp().flatten()
+    assert (found - expected).abs().max() < 5 * (expected.max() / many).sqrt()
+
+
+def test_the_kl_between_two_gaussians_is_torchs(posterior: DiagonalGaussian) -> None:
+    other = DiagonalGaussian(posterior.mu.flip(0), posterior.sigma.flip(1))
+    expected = kl_divergence(Normal(posterior.mu, posterior.sigma), Normal(other.mu, other.sigma))
+    torch.testing.assert_close(posterior.kl_to(other), expected)
+    assert posterior.kl_to(posterior).abs().max() == 0
+
+
+def test_a_mixtures_density_is_torchs(posterior: DiagonalGaussian) -> None:
+    weights = torch.distributions.Categorical(logits=torch.zeros(5))
+    parts = Independent(Normal(posterior.mu, posterior.sigma), 1)
+    z = 2 * torch.randn(7, 4, 3)
+    expected = torch.distributions.MixtureSameFamily(weights, parts).log_prob(z)
+    torch.testing.assert_close(Mixture(posterior).log_prob(z), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mixtures_draws_have_its_moments(posterior: DiagonalGaussian) -> None:
+    draws = Mixture(posterior).sample(torch.randn(100_000, 4, generator=torch.Generator().manual_seed(0)), 1.0)
+    mean = posterior.mu.mean(0)
+    variance = (posterior.sigma.square() + posterior.mu.square()).mean(0) - mean.square()
+    torch.testing.assert_close(draws.mean(0), mean, rtol=0, atol=0.02)
+    torch.testing.assert_close(draws.var(0), variance, rtol=0.03, atol=0)
+
+
+@pytest.fixture
+def flow() -> FlowPrior:
+    """A flow that is no longer the identity that it begins as."""
+    torch.manual_seed(0)
+    flow = FlowPrior(2, couplings=4, width=8)
+    torch.testing.assert_close(flow.log_prob(torch.ones(1, 2)), standard_normal_log_prob(torch.ones(1, 2)).sum(-1))
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return flow.requires_grad_(False)
+
+
+def test_a_flow_prior_integrates_to_one(flow: FlowPrior) -> None:
+    ticks = torch.linspace(-30, 30, 1201)
+    density = flow.log_prob(torch.cartesian_prod(ticks, ticks)).double().exp()
+    assert density.sum().item() * 0.05**2 == pytest.approx(1.0, abs=2e-3)
+
+
+def test_a_flow_priors_draws_go_back_to_their_noise(flow: FlowPrior) -> None:
+    noise = torch.randn(50, 2)
+    z = flow.sample(noise, 1.0)
+    jacobians = torch.stack(
+        [torch.autograd.functional.jacobian(lambda n: flow.sample(n[None], 1.0)[0], n) for n in noise]
+    )
+    expected = standard_normal_log_prob(noise).sum(-1) - torch.linalg.slogdet(jacobians)[1]
+    torch.testing.assert_close(flow.log_prob(z), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.2)], ids=["bernoulli", "gaussian"])
@@ -104,5 +196,8 @@ def test_schedules() -> None:
     assert rate(110) == pytest.approx(0.0, abs=1e-12)
     assert beta_at(4, beta=2.0, warmup_steps=10) == pytest.approx(1.0)
     assert beta_at(99, beta=2.0, warmup_steps=10) == beta_at(0, beta=2.0, warmup_steps=0) == 2.0
+    few_then_many = [samples_at(step, steps=10, samples=1, final_samples=8, final_from=0.75) for step in range(10)]
+    assert few_then_many == [1] * 8 + [8] * 2
+    assert samples_at(9, steps=10, samples=3, final_samples=None, final_from=0.1) == 3
     assert [step for step in range(1, 8) if is_time(step, every=3, last=7)] == [3, 6, 7]
     assert [step for step in range(1, 8) if is_time(step, every=None, last=7)] == [7]

@@ -23,7 +23,7 @@ class LinearGaussian(FlatModel):
     """An exactly solvable model with a posterior that is deliberately a little wrong."""
 
     def __init__(self) -> None:
-        super().__init__(SHAPE, 2, Gaussian(SIGMA), StandardNormal())
+        super().__init__(SHAPE, 2, Gaussian(SIGMA), StandardNormal(2))
         generator = torch.Generator().manual_seed(1)
         self.weight = torch.nn.Parameter(0.4 * torch.randn(6, 2, generator=generator))
         self.bias = 0.5
@@ -135,7 +135,7 @@ def test_the_chunk_size_shows_in_no_figure(model: LinearGaussian, source: Source
     assert other is not None
     for name, value in asdict(usual).items():
         found = getattr(other, name)
-        assert found == (pytest.approx(value, rel=1e-7) if isinstance(value, float) else value), name
+        assert found == (pytest.approx(value, rel=1e-7) if isinstance(value, float | tuple) else value), name
 
 
 def test_a_stopped_evaluation_gives_nothing(model: LinearGaussian, source: Source) -> None:

@@ -44,6 +44,16 @@ class DiagonalGaussian:
         log_variance = 2 * self.sigma.float().log()
         return 0.5 * (self.mu.float().square() + torch.expm1(log_variance) - log_variance)
 
+    def kl_to(self, other: "DiagonalGaussian") -> Float[Tensor, "*shape"]:
+        """KL(self ‖ other) of every coordinate, in nats, written like `kl_to_standard_normal`."""
+        log_ratio = 2 * (self.sigma.float().log() - other.sigma.float().log())
+        distance = (self.mu.float() - other.mu.float()) / other.sigma.float()
+        return 0.5 * (distance.square() + torch.expm1(log_ratio) - log_ratio)
+
+    def detach(self) -> "DiagonalGaussian":
+        """The same, as a constant."""
+        return DiagonalGaussian(self.mu.detach(), self.sigma.detach())
+
 
 def standard_normal_log_prob(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Log-density of N(0, 1) at every coordinate, in nats."""

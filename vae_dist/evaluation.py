@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -17,7 +18,7 @@ from torch import Tensor
 from vae_dist.config import Binarization
 from vae_dist.data import Source, to_unit
 from vae_dist.likelihoods import Bernoulli
-from vae_dist.models import ImageShape, Model, Terms
+from vae_dist.models import ImageShape, Model
 from vae_dist.noise import normals_by_index, uniforms_by_index
 from vae_dist.order import share_of
 
@@ -25,7 +26,10 @@ BLOCK = 100  # images scored together
 MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
-DISTORTION, RATE, NLL = range(3)  # columns of per-image results
+DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
+
+
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ class Figures:
     images: int
     k: int  # draws of z an image
     seed: int  # of the evaluation's noise
+    precision: Precision  # that the networks computed in; densities are always in float32
     binarization: Binarization
     neg_elbo: float  # distortion + rate: an upper bound on the NLL
     neg_elbo_se: float | None  # standard error over images; None for a single one
     distortion: float  # −E_q log p(x|z)
     rate: float  # KL(q(z|x) ‖ p(z)): exact where it has a closed form
+    rate_per_group: tuple[float, ...]  # of each latent group given those above it
     nll: float | None  # importance-weighted −log p(x): a tighter upper bound, down to the NLL as k grows
     nll_se: float | None
     bits_per_dim: float | None  # nll / (pixels · log 2), where the likelihood is of discrete pixels
@@ -72,6 +78,7 @@ def evaluate(
     *,
     k: int = 1,
     seed: int = 0,
+    precision: Precision = "fp32",
     draws_at_once: int = MAX_CHUNK,
     team: Team | None = None,
 ) -> Figures | None:
@@ -83,6 +90,7 @@ def evaluate(
         split: which of them.
         k: draws of z an image; the estimate of −log p(x) is a bound that gets tighter with k.
         seed: of the noise, which is a function of it and the image's index.
+        precision: what the networks compute in. Either way the figures are bounds: of the model as computed so.
         draws_at_once: draws of z an image that are scored together; fewer take less memory and give the same figures.
         team: the processes that share the work; all of them get the figures.
 
@@ -97,17 +105,19 @@ def evaluate(
     size = source.size(source.split_named(split))
     blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
     mine = share_of(len(blocks), team.rank, team.processes)
-    per_image = torch.zeros(size, 3, dtype=torch.float64)
+    per_image = torch.zeros(size, RATES + model.latent_groups, dtype=torch.float64)
     moments: dict[int, Float64[Tensor, "2 z"]] = {}
-    for turn in range(math.ceil(len(blocks) / team.processes)):  # as many for everyone, so that all stop together
-        if team.stop():
-            return None
-        if turn < len(mine):
-            block = blocks[mine[turn]]
-            per_image[block.start : block.stop], moments[mine[turn]] = score(block)
+    with torch.no_grad(), model.unchanging(), _computing_in(precision, model):
+        for turn in range(math.ceil(len(blocks) / team.processes)):  # as many for everyone, so that all stop together
+            if team.stop():
+                return None
+            if turn < len(mine):
+                block = blocks[mine[turn]]
+                per_image[block.start : block.stop], moments[mine[turn]] = score(block)
     team.add(per_image)
     variance = _variance_of_means(moments, len(blocks), size, model.latent_size, team)
-    return _figures(model, source, split, k, seed, per_image, active_units=int((variance > ACTIVE_VARIANCE).sum()))
+    active_units = int((variance > ACTIVE_VARIANCE).sum())
+    return _figures(model, source, split, k, seed, precision, per_image, active_units=active_units)
 
 
 def chunk_size(image_shape: ImageShape) -> int:
@@ -124,30 +134,28 @@ def targets(source: Source, split: str, indices: range, seed: int) -> Float[Tens
     return to_unit(images, uniforms)
 
 
-@torch.no_grad()
+def _computing_in(precision: Precision, model: Model) -> torch.autocast:
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
 def _score_block(
     model: Model, source: Source, split: str, block: range, *, k: int, seed: int, draws_at_once: int
-) -> tuple[Float64[Tensor, "n 3"], Float64[Tensor, "2 z"]]:
+) -> tuple[Float64[Tensor, "n columns"], Float64[Tensor, "2 z"]]:
     x = targets(source, split, block, seed)
     distortion = torch.zeros(len(block), dtype=torch.float64)
-    rate = torch.zeros_like(distortion)
+    rates = torch.zeros(len(block), model.latent_groups, dtype=torch.float64)
     log_sum_weights = torch.full_like(distortion, -math.inf)
     for eps in _chunks_of_noise(model, split, block, k, seed, x.device):
         for part in eps.split(draws_at_once):
             terms = model.terms(x, part)
             share = len(part) / k
             distortion -= share * terms.log_px.cpu().double().mean(0)
-            rate += share * terms.rate.cpu().double().sum(-1)
-            log_sum_weights = torch.logaddexp(log_sum_weights, log_weights(terms).logsumexp(0))
+            rates += share * terms.rate.cpu().double()
+            log_sum_weights = torch.logaddexp(log_sum_weights, terms.log_weights.cpu().double().logsumexp(0))
     means = model.posterior_mean(x).cpu().double()
-    scores = torch.stack([distortion, rate, math.log(k) - log_sum_weights], dim=1)
-    return scores, torch.stack([means.sum(0), means.square().sum(0)])
-
-
-def log_weights(terms: Terms) -> Float64[Tensor, "samples batch"]:
-    """Log p(x|z) + log p(z) − log q(z|x) of every draw, from the sampled densities only (arXiv:1509.00519, eq. 8)."""
-    log_px, log_pz, log_qz = (term.cpu().double() for term in terms[:3])  # Apple's GPUs have no float64
-    return log_px + (log_pz - log_qz).sum(-1)
+    scores = torch.stack([distortion, math.log(k) - log_sum_weights], dim=1)
+    return torch.cat([scores, rates], dim=1), torch.stack([means.sum(0), means.square().sum(0)])
 
 
 def _chunks_of_noise(
@@ -189,11 +197,13 @@ def _figures(
     split: str,
     k: int,
     seed: int,
-    per_image: Float64[Tensor, "n 3"],
+    precision: Precision,
+    per_image: Float64[Tensor, "n columns"],
     *,
     active_units: int,
 ) -> Figures:
-    neg_elbo, neg_elbo_se = _mean_and_error(per_image[:, DISTORTION] + per_image[:, RATE])
+    rates = per_image[:, RATES:]
+    neg_elbo, neg_elbo_se = _mean_and_error(per_image[:, DISTORTION] + rates.sum(1))
     nll, nll_se = _mean_and_error(per_image[:, NLL])
     cross_entropy = source.binarization == "none" and isinstance(model.likelihood, Bernoulli)
     bits_per_dim = nll / (math.prod(model.image_shape) * math.log(2)) if model.likelihood.discrete else None
@@ -202,11 +212,13 @@ def _figures(
         images=len(per_image),
         k=k,
         seed=seed,
+        precision=precision,
         binarization=source.binarization,
         neg_elbo=neg_elbo,
         neg_elbo_se=neg_elbo_se,
         distortion=_mean_and_error(per_image[:, DISTORTION])[0],
-        rate=_mean_and_error(per_image[:, RATE])[0],
+        rate=_mean_and_error(rates.sum(1))[0],
+        rate_per_group=tuple(_mean_and_error(group)[0] for group in rates.unbind(1)),
         nll=None if cross_entropy else nll,
         nll_se=None if cross_entropy else nll_se,
         bits_per_dim=None if cross_entropy else bits_per_dim,

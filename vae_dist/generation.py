@@ -28,8 +28,9 @@ def prior_draws(model: Model, n: int, *, seed: int, temperature: float = 1.0) ->
         temperature: factor of the prior's noise; below 1 for likelier and less varied images.
     """
     device = next(model.parameters()).device
-    eps = normals_by_index("sample", seed, range(n), (model.noise_size,), device)
-    return _in_blocks(model.prior_draw, temperature * eps)
+    noise = normals_by_index("sample", seed, range(n), (model.prior_noise_size,), device)
+    with torch.no_grad(), model.unchanging():
+        return _in_blocks(lambda block: model.prior_draw(block, temperature), noise)
 
 
 def sample(model: Model, n: int, *, seed: int, temperature: float = 1.0) -> Float[Tensor, "n c h w"]:

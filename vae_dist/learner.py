@@ -25,7 +25,7 @@ from vae_dist.optimizers import build_optimizer, restore_state, state_specs, sta
 from vae_dist.order import batch_indices, share_of
 from vae_dist.reduction import build_reduction
 from vae_dist.runtime import World
-from vae_dist.schedules import beta_at, learning_rate_at
+from vae_dist.schedules import beta_at, learning_rate_at, samples_at
 
 
 class StepResult(NamedTuple):
@@ -121,6 +121,17 @@ class Learner:
         objective = self._config.objective
         return beta_at(step, beta=objective.beta, warmup_steps=objective.warmup_steps)
 
+    def samples_at(self, step: int) -> int:
+        """Posterior draws an image at a step."""
+        objective = self._config.objective
+        return samples_at(
+            step,
+            steps=self._config.train.steps,
+            samples=objective.samples,
+            final_samples=objective.final_samples,
+            final_from=objective.final_from,
+        )
+
     def snapshot(self, state: State) -> Snapshot:
         """Everything that a checkpoint holds, with the rest of the run's state as the caller knows it."""
         scaler = self._scaler.state_dict() if self._scaler is not None else None
@@ -161,7 +172,7 @@ class Learner:
             step,
             micro_batches,
             micro_size=size,
-            samples=config.objective.samples,
+            samples=self.samples_at(step),
             noise_size=self.model.noise_size,
             image_shape=self._source.image_shape if config.data.binarize == "dynamic" else None,
             device=self._world.device,
@@ -170,10 +181,11 @@ class Learner:
 
     def _trial(self, objective: torch.nn.Module, accelerator: Accelerator) -> None:
         """A forward and backward pass of the bare objective for every shape that training will have."""
-        for part in {len(part): part for part in self._parts}.values():
-            with accelerator.autocast():
-                loss = objective(*self._batch(0, part), 1.0)
-            loss.loss.sum().backward()
+        for step in (0, self._config.train.steps - 1):  # early and late may differ in samples
+            for part in {len(part): part for part in self._parts}.values():
+                with accelerator.autocast():
+                    loss = objective(*self._batch(step, part), 1.0)
+                loss.loss.sum().backward()
         self._optimizer.zero_grad()
 
     def _restored_ema(self, tensors: Tensors | None) -> EMA[Model] | None:

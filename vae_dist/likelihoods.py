@@ -1,11 +1,11 @@
 """What a decoder's outputs mean: p(x|z) over images with pixel values in [0, 1], in nats an image.
 
-A likelihood turns the decoder's outputs ("parameters", shaped like images) into log-probabilities, a mean image and
-a sample. All of it in float32, outside whatever autocast does to the network.
+A likelihood says how many numbers it needs for each pixel and turns them ("parameters") into log-probabilities, a
+mean image and a sample. All of it in float32, outside whatever autocast does to the network.
 """
 
-import math
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vae_dist.config import ModelConfig
 from vae_dist.distributions import LOG_2PI, positive_sigma
+from vae_dist.logistic_mixture import LogisticMixture, parameter_count
 
 IMAGE_DIMS = (-3, -2, -1)
 
@@ -30,8 +31,12 @@ class Likelihood(nn.Module, ABC):
     discrete: bool
     validate: bool = True
 
+    def parameters_per_pixel(self, channels: int) -> int:
+        """How many numbers a decoder gives for each pixel of an image with so many channels."""
+        return channels
+
     def log_prob(
-        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "samples batch c h w"]
+        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "samples batch p h w"]
     ) -> Float[Tensor, "samples batch"]:
         """Log p(x|z) of every image under every draw of z, in nats.
 
@@ -48,17 +53,19 @@ class Likelihood(nn.Module, ABC):
         return self.pixel_log_prob(x.float(), parameters.float()).sum(IMAGE_DIMS)
 
     @abstractmethod
-    def pixel_log_prob(self, x: Float[Tensor, "*#shape"], parameters: Float[Tensor, "*#shape"]) -> Tensor:
-        """Log p of every pixel value, in nats; pixels are independent given z."""
+    def pixel_log_prob(
+        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch p h w"]
+    ) -> Float[Tensor, "*samples batch _ h w"]:
+        """Log p of every pixel value, in nats; pixels are independent given z, and so are channels unless told."""
 
     @abstractmethod
-    def mean(self, parameters: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def mean(self, parameters: Float[Tensor, "*batch p h w"]) -> Float[Tensor, "*batch c h w"]:
         """E[x|z] of every pixel."""
 
     @abstractmethod
     def sample(
-        self, parameters: Float[Tensor, "*shape"], generator: torch.Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+        self, parameters: Float[Tensor, "*batch p h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch c h w"]:
         """One draw of x given z."""
 
 
@@ -70,60 +77,111 @@ class Bernoulli(Likelihood):
 
     discrete = True
 
-    def pixel_log_prob(self, x: Float[Tensor, "*#shape"], parameters: Float[Tensor, "*#shape"]) -> Tensor:
+    def pixel_log_prob(
+        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch c h w"]
+    ) -> Float[Tensor, "*samples batch c h w"]:
         """x·log p + (1−x)·log(1−p) from the logit of p (arXiv:1312.6114, appendix C.1)."""
         return x * parameters - F.softplus(parameters)
 
-    def mean(self, parameters: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def mean(self, parameters: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """The probability that a pixel is on."""
         return parameters.float().sigmoid()
 
     def sample(
-        self, parameters: Float[Tensor, "*shape"], generator: torch.Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+        self, parameters: Float[Tensor, "*batch c h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch c h w"]:
         """Black and white pixels."""
         return torch.bernoulli(self.mean(parameters), generator=generator)
 
 
 class Gaussian(Likelihood):
-    """Real-valued pixels with one standard deviation, fixed or learned; parameters are means.
+    """Real-valued pixels around a mean that the decoder gives, with a standard deviation in units of the range [0, 1].
 
     A density: its figures have no bits/dim, and they are negative where sigma is small.
+
+    Args:
+        sigma: one number, fixed; "pixel": the decoder gives one for every pixel; None: one number, learned.
     """
 
     discrete = False
 
-    def __init__(self, sigma: float | None = None) -> None:
+    def __init__(self, sigma: float | Literal["pixel"] | None = None) -> None:
         super().__init__()
-        self.fixed_sigma = sigma
+        self.fixed_sigma = sigma if isinstance(sigma, float) else None
+        self.per_pixel = sigma == "pixel"
         if sigma is None:
             self.raw_sigma = nn.Parameter(torch.zeros(()))  # softplus(0) = 0.69, as vague as an untrained decoder
 
-    @property
-    def sigma(self) -> Float[Tensor, ""]:
-        """Standard deviation of a pixel, in units of the range [0, 1]."""
-        if self.fixed_sigma is not None:
-            return torch.tensor(self.fixed_sigma)
-        return positive_sigma(self.raw_sigma)
+    def parameters_per_pixel(self, channels: int) -> int:
+        """A mean a channel, and a sigma where each pixel has its own."""
+        return 2 * channels if self.per_pixel else channels
 
-    def pixel_log_prob(self, x: Float[Tensor, "*#shape"], parameters: Float[Tensor, "*#shape"]) -> Tensor:
+    def mean_and_sigma(
+        self, parameters: Float[Tensor, "*batch p h w"]
+    ) -> tuple[Float[Tensor, "*batch c h w"], Float[Tensor, "*#shape"]]:
+        """What the decoder's outputs say of every pixel."""
+        if self.per_pixel:
+            mean, raw_sigma = parameters.float().chunk(2, dim=-3)
+            return mean, positive_sigma(raw_sigma)
+        if self.fixed_sigma is not None:
+            return parameters.float(), torch.full((), self.fixed_sigma, device=parameters.device)
+        return parameters.float(), positive_sigma(self.raw_sigma)
+
+    def pixel_log_prob(
+        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch p h w"]
+    ) -> Float[Tensor, "*samples batch c h w"]:
         """Log-density of N(mean, sigma²) (arXiv:1312.6114, appendix C.2)."""
-        if self.fixed_sigma is not None:
-            standardized = (x - parameters) / self.fixed_sigma
-            return -0.5 * (standardized.square() + LOG_2PI) - math.log(self.fixed_sigma)
-        sigma = positive_sigma(self.raw_sigma)
-        return -0.5 * (((x - parameters) / sigma).square() + LOG_2PI) - sigma.log()
+        mean, sigma = self.mean_and_sigma(parameters)
+        return -0.5 * (((x - mean) / sigma).square() + LOG_2PI) - sigma.log()
 
-    def mean(self, parameters: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The parameters themselves; they may leave [0, 1] a little."""
-        return parameters.float()
+    def mean(self, parameters: Float[Tensor, "*batch p h w"]) -> Float[Tensor, "*batch c h w"]:
+        """The decoder's means; they may leave [0, 1] a little."""
+        return self.mean_and_sigma(parameters)[0]
 
     def sample(
-        self, parameters: Float[Tensor, "*shape"], generator: torch.Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+        self, parameters: Float[Tensor, "*batch p h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch c h w"]:
         """The mean plus noise of standard deviation sigma."""
-        noise = torch.randn(parameters.shape, generator=generator, device=parameters.device)
-        return self.mean(parameters) + self.sigma.to(parameters.device) * noise
+        mean, sigma = self.mean_and_sigma(parameters)
+        return mean + sigma * torch.randn(mean.shape, generator=generator, device=mean.device)
+
+
+class DiscretizedLogisticMixture(Likelihood):
+    """8-bit pixels: a mixture of logistics, integrated over each level's bin (PixelCNN++, arXiv:1701.05517, section 2).
+
+    Under a component, the means of green and blue depend on the channels before them (section 2.2), so one pixel's
+    channels are one variable: `pixel_log_prob` has a single channel. Pixel values are levels divided by 255.
+
+    Args:
+        components: of the mixture.
+    """
+
+    discrete = True
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self.components = components
+
+    def parameters_per_pixel(self, channels: int) -> int:
+        """For each component a weight and, for each channel, a mean, a scale and its dependence on channels before."""
+        return parameter_count(self.components, channels)
+
+    def pixel_log_prob(
+        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch p h w"]
+    ) -> Float[Tensor, "*samples batch 1 h w"]:
+        """Log of the probability of the levels of a pixel's channels together."""
+        mixture = LogisticMixture.from_parameters(parameters, self.components)
+        return mixture.log_prob(x).unsqueeze(-3)
+
+    def mean(self, parameters: Float[Tensor, "*batch p h w"]) -> Float[Tensor, "*batch c h w"]:
+        """The mixture's mean, each channel's at the mean of those before it; clamped to [0, 1]."""
+        return LogisticMixture.from_parameters(parameters, self.components).mean()
+
+    def sample(
+        self, parameters: Float[Tensor, "*batch p h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch c h w"]:
+        """Levels divided by 255."""
+        return LogisticMixture.from_parameters(parameters, self.components).sample(generator)
 
 
 def build_likelihood(config: ModelConfig) -> Likelihood:
@@ -133,3 +191,5 @@ def build_likelihood(config: ModelConfig) -> Likelihood:
             return Bernoulli()
         case "gaussian":
             return Gaussian(config.gaussian_sigma)
+        case "logistic-mixture":
+            return DiscretizedLogisticMixture(config.mixture_components)

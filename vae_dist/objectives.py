@@ -4,24 +4,40 @@ It is the objective that gets prepared for training, because autocast and the av
 `forward` of the prepared module only.
 """
 
+import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_dist.config import ObjectiveConfig
-from vae_dist.models import Model
+from vae_dist.models import FlatModel, Model, Terms
 
 
 class Loss(NamedTuple):
-    """What a batch costs, image by image, in nats."""
+    """What a batch costs, image by image, in nats. Whatever is minimised, distortion + rate is the true −ELBO."""
 
     loss: Float[Tensor, " batch"]  # what is minimised
     distortion: Float[Tensor, " batch"]  # −E_q log p(x|z)
-    rate: Float[Tensor, " batch"]  # KL(q ‖ p) over all groups; distortion + rate = −ELBO
+    rate: Float[Tensor, " batch"]  # KL(q ‖ p) over all groups
 
 
-class ELBO(nn.Module):
+class Objective(nn.Module, ABC):
+    """Something to minimise about a model."""
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+    ) -> Loss:
+        """The loss of each image of a batch, the rate weighted by beta.
+
+        Raises:
+            ValueError: a pixel is outside [0, 1].
+        """
+
+
+class ELBO(Objective):
     """The negative evidence lower bound, distortion + beta · rate (arXiv:1312.6114, eq. 7; beta: Higgins 2017).
 
     Args:
@@ -40,14 +56,9 @@ class ELBO(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
     ) -> Loss:
-        """The loss of each image of a batch.
-
-        Raises:
-            ValueError: a pixel is outside [0, 1].
-        """
+        """See `Objective.forward`."""
         terms = self.model.terms(x, eps)
-        distortion = -terms.log_px.mean(0)
-        rate = terms.rate
+        distortion, rate = -terms.log_px.mean(0), terms.rate
         return Loss(distortion + beta * self._charged(rate).sum(-1), distortion.detach(), rate.detach().sum(-1))
 
     def _charged(self, rate: Float[Tensor, "batch groups"]) -> Float[Tensor, "batch groups"]:
@@ -58,8 +69,65 @@ class ELBO(nn.Module):
         return means.clamp(min=self.free_bits).repeat_interleave(self.micro_size, 0)
 
 
-def build_objective(config: ObjectiveConfig, model: Model, micro_size: int) -> ELBO:
+class IWAE(Objective):
+    """The importance-weighted bound on −log p(x), tighter with more samples (Burda et al., arXiv:1509.00519, eq. 8).
+
+    With one sample it is the ELBO with a sampled rate.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+    ) -> Loss:
+        """See `Objective.forward`."""
+        terms = self.model.terms(x, eps)
+        log_weights = terms.log_px + beta * (terms.log_pz - terms.log_qz).sum(-1)
+        return _with_elbo(_bound(log_weights), terms)
+
+
+class DoublyReparameterizedIWAE(Objective):
+    """The same bound with the doubly reparameterized gradient (Tucker et al., arXiv:1810.04152, eq. 7).
+
+    The inference network's gradient goes through z alone, weighted by the squares of the normalised weights, which
+    takes out a term whose signal vanishes with more samples. It needs one flat latent, a prior free of the encoder,
+    and beta 1; the config sees to that.
+    """
+
+    def __init__(self, model: FlatModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+    ) -> Loss:
+        """See `Objective.forward`; beta has to be 1."""
+        posterior = self.model.posterior(x)
+        z = posterior.rsample(eps)
+        terms = self.model.weigh(x, z, posterior.detach())
+        log_weights = terms.log_weights
+        normalised = log_weights.detach().softmax(0)
+        if z.requires_grad:  # the loss below brings one factor of the square
+            z.register_hook(lambda gradient: gradient * normalised.unsqueeze(-1))
+        bound = -(normalised * log_weights).sum(0)
+        return _with_elbo(_bound(log_weights).detach() + bound - bound.detach(), terms)
+
+
+def _bound(log_weights: Float[Tensor, "samples batch"]) -> Float[Tensor, " batch"]:
+    """−log of the mean weight."""
+    return math.log(len(log_weights)) - log_weights.logsumexp(0)
+
+
+def _with_elbo(loss: Float[Tensor, " batch"], terms: Terms) -> Loss:
+    return Loss(loss, -terms.log_px.detach().mean(0), terms.rate.detach().sum(-1))
+
+
+def build_objective(config: ObjectiveConfig, model: Model, micro_size: int) -> Objective:
     """The objective that a config names."""
-    match config.kind:
-        case "elbo":
-            return ELBO(model, free_bits=config.free_bits, micro_size=micro_size)
+    if config.kind == "elbo":
+        return ELBO(model, free_bits=config.free_bits, micro_size=micro_size)
+    if config.doubly_reparameterized and isinstance(model, FlatModel):
+        return DoublyReparameterizedIWAE(model)
+    return IWAE(model)

@@ -1,48 +1,188 @@
 """What z looks like before an image is seen: p(z), its log-density, its draws, and the KL from a posterior to it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_dist.config import ModelConfig
 from vae_dist.distributions import DiagonalGaussian, standard_normal_log_prob
 
+Encode = Callable[[Tensor], DiagonalGaussian]  # from images to their posteriors, z last
 
-class Prior(nn.Module, ABC):
-    """p(z) over flat latents."""
+
+class Density(ABC):
+    """A prior as it is at the moment, with everything computed that doesn't depend on z."""
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch"]:
         """Log-density of each latent, in nats."""
 
     @abstractmethod
-    def sample(self, eps: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
-        """A draw from standard normal noise; noise scaled by a temperature gives a tamer one."""
+    def sample(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
+        """Draws from standard normal noise, whose spread within a mode is scaled by the temperature."""
 
     def kl(self, posterior: DiagonalGaussian) -> Float[Tensor, " batch"] | None:
         """KL(posterior ‖ prior) of each image in nats where it has a closed form, else None."""
         return None
 
 
-class StandardNormal(Prior):
+class Prior(nn.Module, ABC):
+    """p(z) over flat latents.
+
+    Attributes:
+        noise_size: standard normals that a draw takes.
+    """
+
+    noise_size: int
+
+    @abstractmethod
+    def density(self, encode: Encode) -> Density:
+        """The density, given the inference network as it is."""
+
+
+class StandardNormal(Prior, Density):
     """N(0, 1) in every dimension."""
+
+    def __init__(self, z_dim: int) -> None:
+        super().__init__()
+        self.noise_size = z_dim
+
+    def density(self, encode: Encode) -> Density:
+        """Itself."""
+        return self
 
     def log_prob(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch"]:
         """The sum of the coordinates' log-densities."""
         return standard_normal_log_prob(z).sum(-1)
 
-    def sample(self, eps: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
+    def sample(self, noise: Float[Tensor, "batch z"], temperature: float) -> Float[Tensor, "batch z"]:
         """The noise itself."""
-        return eps
+        return temperature * noise
 
     def kl(self, posterior: DiagonalGaussian) -> Float[Tensor, " batch"]:
         """The sum of the coordinates' closed forms."""
         return posterior.kl_to_standard_normal().sum(-1)
 
 
-def build_prior(config: ModelConfig) -> Prior:
+class Mixture(Density):
+    """Equally many chances for each of some Gaussians."""
+
+    def __init__(self, components: DiagonalGaussian) -> None:
+        self.components = components
+
+    def log_prob(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch"]:
+        """The log of the components' mean density.
+
+        A quadratic in z for each component, so that it is two matrix products and no (batch, components, z) tensor.
+        """
+        mu, sigma = self.components.mu.float(), self.components.sigma.float()
+        precision = sigma.pow(-2)
+        constants = standard_normal_log_prob(mu / sigma).sum(-1) - sigma.log().sum(-1)
+        with torch.autocast(z.device.type, enabled=False):
+            log_probs = z @ (mu * precision).T - 0.5 * z.square() @ precision.T + constants
+        return torch.logsumexp(log_probs, dim=-1) - torch.log(torch.tensor(float(len(mu))))
+
+    def sample(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
+        """A draw of a component, by the last normal's quantile, and of it by the others."""
+        quantiles = torch.special.ndtr(noise[:, -1])
+        chosen = (quantiles * len(self.components.mu)).long().clamp(max=len(self.components.mu) - 1)
+        return self.components.mu[chosen] + temperature * self.components.sigma[chosen] * noise[:, :-1]
+
+
+class VampPrior(Prior):
+    """The mixture of the posteriors of learned pseudo-inputs (Tomczak and Welling, arXiv:1705.07120, eq. 9).
+
+    Args:
+        image_shape: of the pseudo-inputs.
+        pseudo_inputs: how many.
+        z_dim: latent dimensions.
+    """
+
+    def __init__(self, image_shape: Sequence[int], pseudo_inputs: int, z_dim: int) -> None:
+        super().__init__()
+        self.noise_size = z_dim + 1
+        self.pixel_logits = nn.Parameter(torch.randn(pseudo_inputs, *image_shape))
+
+    def density(self, encode: Encode) -> Mixture:
+        """One pass of the inference network over all pseudo-inputs."""
+        return Mixture(encode(self.pixel_logits.sigmoid()))
+
+
+class FlowPrior(Prior, Density):
+    """A RealNVP (arXiv:1605.08803, section 3) between z and a standard normal, as prior (Xu et al., arXiv:1905.13452).
+
+    Each affine coupling rescales and shifts one half of the coordinates by a network's view of the other half. It
+    begins as the identity, so that training begins with the standard normal.
+
+    Args:
+        z_dim: latent dimensions, at least 2.
+        couplings: how many, each acting on the other half than the one before.
+        width: hidden units of their networks.
+    """
+
+    def __init__(self, z_dim: int, couplings: int, width: int) -> None:
+        super().__init__()
+        self.noise_size = z_dim
+        self.couplings = nn.ModuleList(Coupling(z_dim, width) for _ in range(couplings))
+
+    def density(self, encode: Encode) -> Density:
+        """Itself."""
+        return self
+
+    def log_prob(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch"]:
+        """The normal's log-density where z is taken to, plus the log-determinant of the way (section 3, eq. 3)."""
+        log_determinant = torch.zeros(z.shape[:-1], device=z.device)
+        for coupling in self.couplings:
+            z, log_scale = coupling(z.flip(-1))
+            log_determinant = log_determinant + log_scale.sum(-1)
+        return standard_normal_log_prob(z).sum(-1) + log_determinant
+
+    def sample(self, noise: Float[Tensor, "batch z"], temperature: float) -> Float[Tensor, "batch z"]:
+        """The way back, from the noise."""
+        z = temperature * noise
+        for coupling in reversed(cast("Sequence[Coupling]", self.couplings)):
+            z = coupling.inverse(z).flip(-1)
+        return z
+
+
+class Coupling(nn.Module):
+    """An affine coupling: the first half stays, the second is scaled and shifted (arXiv:1605.08803, eqs. 7 and 8)."""
+
+    def __init__(self, z_dim: int, width: int) -> None:
+        super().__init__()
+        self.kept = z_dim // 2
+        last = nn.Linear(width, 2 * (z_dim - self.kept))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.network = nn.Sequential(nn.Linear(self.kept, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
+
+    def forward(self, z: Float[Tensor, "*batch z"]) -> tuple[Float[Tensor, "*batch z"], Float[Tensor, "*batch half"]]:
+        """Z moved towards the normal, and the log of the scales."""
+        kept, moved = z[..., : self.kept], z[..., self.kept :]
+        log_scale, shift = self._scale_and_shift(kept)
+        return torch.cat([kept, moved * log_scale.exp() + shift], dim=-1), log_scale
+
+    def inverse(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
+        """Back again."""
+        kept, moved = z[..., : self.kept], z[..., self.kept :]
+        log_scale, shift = self._scale_and_shift(kept)
+        return torch.cat([kept, (moved - shift) * (-log_scale).exp()], dim=-1)
+
+    def _scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        raw_scale, shift = self.network(kept).float().chunk(2, dim=-1)
+        return 2 * torch.tanh(raw_scale / 2), shift  # a factor between e⁻² and e²
+
+
+def build_prior(config: ModelConfig, image_shape: Sequence[int]) -> Prior:
     """The prior that a config names."""
     match config.prior:
         case "normal":
-            return StandardNormal()
+            return StandardNormal(config.z_dim)
+        case "vamp":
+            return VampPrior(image_shape, config.pseudo_inputs, config.z_dim)
+        case "flow":
+            return FlowPrior(config.z_dim, config.flow_couplings, config.flow_width)

@@ -27,6 +27,11 @@ def beta_at(step: int, *, beta: float, warmup_steps: int) -> float:
     return beta * min(1.0, (step + 1) / warmup_steps) if warmup_steps else beta
 
 
+def samples_at(step: int, *, steps: int, samples: int, final_samples: int | None, final_from: float) -> int:
+    """Posterior draws an image: few early, when any direction helps, and many in the last part of a run."""
+    return final_samples if final_samples is not None and step >= final_from * steps else samples
+
+
 def is_time(step: int, *, every: int | None, last: int) -> bool:
     """Whether something done `every` so many steps is due after `step` steps; always due after the `last`."""
     return step == last or (every is not None and step > 0 and step % every == 0)

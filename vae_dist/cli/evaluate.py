@@ -25,6 +25,7 @@ def evaluate(
         typer.Option(help="Images to score.", show_default="test where the data has one, else val"),
     ] = None,
     seed: Seed = 0,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="What the networks compute in.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -43,7 +44,8 @@ def evaluate(
             source = world.together(lambda: load_source(found.config.data)).to(world.device)
             chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
             model = found.load_model().to(world.device)
-            figures = score(model, source, chosen, k=k, seed=seed, team=Team(world.rank, world.processes, world.add))
+            team = Team(world.rank, world.processes, world.add)
+            figures = score(model, source, chosen, k=k, seed=seed, precision=precision, team=team)
     finally:
         world.leave()
     if figures is None or not world.is_main:  # nobody stops this team; the others have nothing to tell
@@ -96,6 +98,9 @@ def _rows(figures: "Figures") -> list[tuple[str, str, str, str]]:
         (distortion, _number(figures.distortion), "", "nats an image"),
         ("rate, KL(q(z|x) ‖ p(z))", _number(figures.rate), "", "nats an image"),
     ]
+    if len(figures.rate_per_group) > 1:
+        rates = " ".join(f"{rate:.2f}" for rate in figures.rate_per_group)
+        rows.append(("rate of each group, from the top", rates, "", "nats an image"))
     if likelihood:
         rows.append((f"NLL, k={figures.k:,}", _number(figures.nll), _number(figures.nll_se), "nats an image"))
     if figures.bits_per_dim is not None:
@@ -109,7 +114,7 @@ def _protocol(checkpoint: "Checkpoint", figures: "Figures") -> str:
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "grey levels"}
     return (
         f"{checkpoint.path}, {weights} weights; {targets[figures.binarization]}; "
-        f"{checkpoint.config.model.likelihood} likelihood; seed {figures.seed}"
+        f"{checkpoint.config.model.likelihood} likelihood; seed {figures.seed}; {figures.precision}"
     )
 
 

@@ -5,6 +5,8 @@ devices or files, and it holds no randomness: noise comes in as an argument.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from vae_dist.distributions import DiagonalGaussian
 from vae_dist.likelihoods import Likelihood
-from vae_dist.priors import Prior
+from vae_dist.priors import Density, Prior
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -30,14 +32,30 @@ class Terms(NamedTuple):
         """KL(q ‖ p) of each group: exact where that is possible, else estimated from the samples."""
         return (self.log_qz - self.log_pz).mean(0) if self.kl is None else self.kl
 
+    @property
+    def log_weights(self) -> Float[Tensor, "samples batch"]:
+        """Log p(x|z) + log p(z) − log q(z|x), from the sampled densities only (arXiv:1509.00519, eq. 8)."""
+        return self.log_px + (self.log_pz - self.log_qz).sum(-1)
+
 
 class Model(nn.Module, ABC):
-    """A variational autoencoder over images with pixel values in [0, 1]."""
+    """A variational autoencoder over images with pixel values in [0, 1].
+
+    Attributes:
+        image_shape: of the images.
+        likelihood: p(x|z), given the generative network's outputs.
+        noise_size: standard normals that one posterior draw of all latents takes.
+        prior_noise_size: standard normals that one prior draw takes.
+        latent_size: latent dimensions, over all groups.
+        latent_groups: groups of latents, from the top.
+    """
 
     image_shape: ImageShape
     likelihood: Likelihood
-    noise_size: int  # standard normals that one draw of all latents takes
-    latent_size: int  # latent dimensions, over all groups
+    noise_size: int
+    prior_noise_size: int
+    latent_size: int
+    latent_groups: int = 1
 
     @abstractmethod
     def terms(self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"]) -> Terms:
@@ -48,12 +66,17 @@ class Model(nn.Module, ABC):
         """E[z|x]: the point in latent space that stands for an image."""
 
     @abstractmethod
-    def prior_draw(self, eps: Float[Tensor, "batch noise"]) -> Float[Tensor, "batch z"]:
-        """Latents drawn from the prior."""
+    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float = 1.0) -> Float[Tensor, "batch z"]:
+        """Latents drawn from the prior; the temperature scales its noise."""
 
     @abstractmethod
     def pixel_means(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
         """E[x|z]."""
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """While entered, weights don't change, and what depends on them alone is computed once."""
+        yield
 
 
 class FlatModel(Model):
@@ -66,38 +89,59 @@ class FlatModel(Model):
         super().__init__()
         self.image_shape = image_shape
         self.noise_size = self.latent_size = z_dim
+        self.prior_noise_size = prior.noise_size
         self.likelihood = likelihood
         self.prior = prior
+        self._held_density: Density | None = None
 
     @abstractmethod
     def posterior(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """q(z|x) of each image: the inference network."""
 
     @abstractmethod
-    def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
+    def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
         """What the likelihood needs to know: the generative network."""
 
     def terms(self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"]) -> Terms:
         """See `Model.terms`."""
         posterior = self.posterior(x)
-        z = posterior.rsample(eps)
+        return self.weigh(x, posterior.rsample(eps), posterior)
+
+    def weigh(
+        self, x: Float[Tensor, "batch c h w"], z: Float[Tensor, "samples batch z"], posterior: DiagonalGaussian
+    ) -> Terms:
+        """How probable everything is, for latents that were drawn from a posterior."""
+        density = self.prior_density()
         parameters = self.likelihood_parameters(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        kl = self.prior.kl(posterior)
+        kl = density.kl(posterior)
         return Terms(
             log_px=self.likelihood.log_prob(x, parameters),
-            log_pz=self.prior.log_prob(z).unsqueeze(-1),
+            log_pz=density.log_prob(z).unsqueeze(-1),
             log_qz=posterior.log_prob(z).sum(-1, keepdim=True),
             kl=None if kl is None else kl.unsqueeze(-1),
         )
+
+    def prior_density(self) -> Density:
+        """p(z) as it is now."""
+        return self._held_density or self.prior.density(self.posterior)
 
     def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
         """See `Model.posterior_mean`."""
         return self.posterior(x).mu.float()
 
-    def prior_draw(self, eps: Float[Tensor, "batch noise"]) -> Float[Tensor, "batch z"]:
+    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float = 1.0) -> Float[Tensor, "batch z"]:
         """See `Model.prior_draw`."""
-        return self.prior.sample(eps)
+        return self.prior_density().sample(noise, temperature)
 
     def pixel_means(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
         """See `Model.pixel_means`."""
         return self.likelihood.mean(self.likelihood_parameters(z))
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """See `Model.unchanging`; a VampPrior's components are what is computed once."""
+        self._held_density = self.prior_density()
+        try:
+            yield
+        finally:
+            self._held_density = None

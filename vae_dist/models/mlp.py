@@ -5,7 +5,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vae_dist.distributions import DiagonalGaussian, positive_sigma
 from vae_dist.likelihoods import Bernoulli, Likelihood
@@ -18,8 +17,9 @@ class VariationalAutoEncoder(FlatModel):
 
     Args:
         input_dim: pixels of an image, over all channels.
-        h_dim: hidden units of the encoder and of the decoder.
+        h_dim: hidden units of a layer.
         z_dim: latent dimensions.
+        depth: hidden layers of the encoder and of the decoder.
         image_shape: (channels, height, width) that the pixels make up; one row of grey ones unless given.
         likelihood: what the decoder's outputs mean; Bernoulli logits unless given.
         prior: p(z); standard normal unless given.
@@ -31,27 +31,31 @@ class VariationalAutoEncoder(FlatModel):
         h_dim: int = 200,
         z_dim: int = 20,
         *,
+        depth: int = 1,
         image_shape: ImageShape | None = None,
         likelihood: Likelihood | None = None,
         prior: Prior | None = None,
     ) -> None:
-        super().__init__(image_shape or (1, 1, input_dim), z_dim, likelihood or Bernoulli(), prior or StandardNormal())
-        if math.prod(self.image_shape) != input_dim:
-            raise ValueError(f"An image of shape {self.image_shape} doesn't have {input_dim} pixels.")
-        self.image_to_hidden = nn.Linear(input_dim, h_dim)
+        image_shape = image_shape or (1, 1, input_dim)
+        super().__init__(image_shape, z_dim, likelihood or Bernoulli(), prior or StandardNormal(z_dim))
+        if math.prod(image_shape) != input_dim:
+            raise ValueError(f"An image of shape {image_shape} doesn't have {input_dim} pixels.")
+        channels, height, width = image_shape
+        self._output_shape = (self.likelihood.parameters_per_pixel(channels), height, width)
+        self.image_to_hidden = _hidden_layers(input_dim, h_dim, depth)
         self.hidden_to_mu = nn.Linear(h_dim, z_dim)
         self.hidden_to_sigma = nn.Linear(h_dim, z_dim)
-        self.z_to_hidden = nn.Linear(z_dim, h_dim)
-        self.hidden_to_image = nn.Linear(h_dim, input_dim)
+        self.z_to_hidden = _hidden_layers(z_dim, h_dim, depth)
+        self.hidden_to_image = nn.Linear(h_dim, math.prod(self._output_shape))
 
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> tuple[Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
         """Mean and standard deviation (positive) of q(z|x) for flat images."""
-        hidden = F.relu(self.image_to_hidden(x))
+        hidden = self.image_to_hidden(x)
         return self.hidden_to_mu(hidden), positive_sigma(self.hidden_to_sigma(hidden))
 
     def decode(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch pixels"]:
         """Pixel means E[x|z] of flat images; in [0, 1] under the Bernoulli likelihood."""
-        return self.likelihood.mean(self._decoder(z))
+        return self.pixel_means(z).flatten(-3)
 
     def forward(
         self, x: Float[Tensor, "*batch pixels"]
@@ -65,11 +69,13 @@ class VariationalAutoEncoder(FlatModel):
         """q(z|x)."""
         return DiagonalGaussian(*self.encode(x.flatten(1)))
 
-    def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
+    def likelihood_parameters(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch p h w"]:
         """The decoder's outputs, as images."""
-        images: Tensor = self._decoder(z).unflatten(-1, self.image_shape)
+        images: Tensor = self.hidden_to_image(self.z_to_hidden(z)).unflatten(-1, self._output_shape)
         return images
 
-    def _decoder(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch pixels"]:
-        output: Tensor = self.hidden_to_image(F.relu(self.z_to_hidden(z)))
-        return output
+
+def _hidden_layers(inputs: int, units: int, depth: int) -> nn.Sequential:
+    """So many linear layers, each with a ReLU after it."""
+    layers = [(nn.Linear(inputs if number == 0 else units, units), nn.ReLU()) for number in range(depth)]
+    return nn.Sequential(*(part for layer in layers for part in layer))

@@ -1,0 +1,37 @@
+"""Configs: what can be said of a run, and reading it."""
+
+from vae_dist.config.loading import (
+    DEFAULT_CONFIG,
+    differences,
+    find_config,
+    load_config,
+    parse_config,
+    shipped_configs,
+)
+from vae_dist.config.sections import (
+    Binarization,
+    Config,
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    TrackingConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "Binarization",
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "differences",
+    "find_config",
+    "load_config",
+    "parse_config",
+    "shipped_configs",
+]
