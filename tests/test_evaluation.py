@@ -2,18 +2,22 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from vae_dist.data import Source
+from vae_dist.checkpoint import load_model
+from vae_dist.config import Config
+from vae_dist.data import Source, load_source
 from vae_dist.distributions import DiagonalGaussian
 from vae_dist.errors import UsageError
 from vae_dist.evaluation import BLOCK, Team, evaluate, targets
 from vae_dist.likelihoods import Gaussian
 from vae_dist.models import FlatModel, VariationalAutoEncoder
 from vae_dist.priors import StandardNormal
+from vae_dist.training import train
 
 SIGMA = 0.3
 SHAPE = (1, 2, 3)
@@ -152,3 +156,27 @@ def test_grey_levels_under_a_bernoulli_have_no_likelihood(source: Source) -> Non
 def test_a_missing_split_is_told(model: LinearGaussian, source: Source) -> None:
     with pytest.raises(UsageError, match=r"no val split.*train, test"):
         evaluate(model, source, "val")
+
+
+def test_a_trained_linear_model_meets_its_exact_likelihood(tmp_path: Path) -> None:
+    """Trained by our own `train`: a linear decoder and a fixed sigma make x Gaussian, with covariance WWᵀ + σ²I."""
+    sections = {
+        "data": {"binarize": "none", "val_size": 100},
+        "model": {"depth": 0, "z_dim": 2, "likelihood": "gaussian", "gaussian_sigma": 0.5},
+        "optim": {"lr": 1e-2, "ema": 0.9},
+        "train": {"steps": 600, "threads": 1, "precision": "fp32"},
+    }
+    config = Config.model_validate(sections)
+    train(config, tmp_path / "run")
+    model, digits = load_model(tmp_path / "run"), load_source(config.data)
+    assert isinstance(model, VariationalAutoEncoder)
+    weight, bias = (parameter.double() for parameter in model.hidden_to_image.parameters())
+    covariance = weight @ weight.T + 0.5**2 * torch.eye(784, dtype=torch.float64)
+    marginal = torch.distributions.MultivariateNormal(bias, covariance)
+    exact = -marginal.log_prob(targets(digits, "val", range(100), seed=0).flatten(1).double()).mean().item()
+    found = [evaluate(model, digits, "val", k=2000, seed=seed) for seed in range(8)]
+    estimates = torch.tensor([figures.nll for figures in found if figures is not None], dtype=torch.float64)
+    standard_error = estimates.std().item() / math.sqrt(len(estimates))
+    assert abs(estimates.mean().item() - exact) < 3 * standard_error + 1e-3  # float32 sums of 784 pixels
+    assert found[0] is not None
+    assert found[0].neg_elbo - exact < 0.5  # both networks have learned

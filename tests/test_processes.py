@@ -58,6 +58,32 @@ def test_an_exact_run_goes_on_with_the_same_bits_on_another_number_of_processes(
     assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "conv, flow, doubly reparameterized": {
+        "model": {"kind": "conv", "width": 8, "blocks": 1, "prior": "flow", "flow_couplings": 2, "flow_width": 8},
+        "objective": {"kind": "iwae", "final_samples": 3, "final_from": 0.8, "doubly_reparameterized": True},
+    },
+    "mlp, vamp, static": {"model": {"prior": "vamp", "pseudo_inputs": 5}, "data": {"binarize": "static"}},
+    "hierarchical, logistic mixture": {
+        "model": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "likelihood": "logistic-mixture"},
+        "data": {"binarize": "none", "val_size": 100},
+    },
+}
+
+
+@pytest.mark.parametrize("sections", KINDS.values(), ids=KINDS.keys())
+def test_every_kind_of_model_is_the_same_in_parts_and_on_any_number_of_processes(
+    tmp_path: Path, sections: dict[str, Any]
+) -> None:
+    """Three processes, then one that goes on; against two all the way."""
+    settings = {"reduce": "exact", "batch_size": 24, "micro_batches": 6, "precision": "bf16"}
+    for processes, steps in ((3, 4), (1, 6)):
+        train_on(processes, config(**settings, steps=steps) | sections, tmp_path / "parts")
+    train_on(2, config(**settings, steps=6) | sections, tmp_path / "whole")
+    parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
+    assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize(
     "settings",

@@ -60,7 +60,7 @@ class ModelConfig(Section):
 
     kind: Literal["mlp", "conv", "hierarchical"] = "mlp"
     h_dim: int = Field(200, gt=0, description="mlp: hidden units")
-    depth: int = Field(1, gt=0, description="mlp: hidden layers each way")
+    depth: int = Field(1, ge=0, description="mlp: hidden layers each way; 0: linear")
     z_dim: int = Field(20, gt=0, description="latent dimensions; hierarchical: at each position of each group")
     width: int = Field(64, gt=0, description="conv, hierarchical: channels")
     blocks: int = Field(2, gt=0, description="conv: residual blocks each way; hierarchical: a group and a level")

@@ -19,7 +19,7 @@ class VariationalAutoEncoder(FlatModel):
         input_dim: pixels of an image, over all channels.
         h_dim: hidden units of a layer.
         z_dim: latent dimensions.
-        depth: hidden layers of the encoder and of the decoder.
+        depth: hidden layers of the encoder and of the decoder; without any, both are linear.
         image_shape: (channels, height, width) that the pixels make up; one row of grey ones unless given.
         likelihood: what the decoder's outputs mean; Bernoulli logits unless given.
         prior: p(z); standard normal unless given.
@@ -43,10 +43,10 @@ class VariationalAutoEncoder(FlatModel):
         channels, height, width = image_shape
         self._output_shape = (self.likelihood.parameters_per_pixel(channels), height, width)
         self.image_to_hidden = _hidden_layers(input_dim, h_dim, depth)
-        self.hidden_to_mu = nn.Linear(h_dim, z_dim)
-        self.hidden_to_sigma = nn.Linear(h_dim, z_dim)
+        self.hidden_to_mu = nn.Linear(h_dim if depth else input_dim, z_dim)
+        self.hidden_to_sigma = nn.Linear(h_dim if depth else input_dim, z_dim)
         self.z_to_hidden = _hidden_layers(z_dim, h_dim, depth)
-        self.hidden_to_image = nn.Linear(h_dim, math.prod(self._output_shape))
+        self.hidden_to_image = nn.Linear(h_dim if depth else z_dim, math.prod(self._output_shape))
 
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> tuple[Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
         """Mean and standard deviation (positive) of q(z|x) for flat images."""
