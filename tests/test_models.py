@@ -1,7 +1,9 @@
 """Every model with every likelihood, prior and objective that a config allows, and what has to hold for all of them."""
 
 import math
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from vae_dist import generation
 from vae_dist.config import Config
 from vae_dist.data import Source
 from vae_dist.evaluation import evaluate
+from vae_dist.likelihoods import Bernoulli
 from vae_dist.models import FlatModel, HierarchicalVAE, Model, initial_model
-from vae_dist.objectives import IWAE, DoublyReparameterizedIWAE, build_objective
+from vae_dist.objectives import ELBO, IWAE, DoublyReparameterizedIWAE, build_objective
+from vae_dist.priors import StandardNormal
 
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "h_dim": 12, "depth": 2, "z_dim": 3},
@@ -181,3 +185,16 @@ def test_the_doubly_reparameterized_gradient_has_the_same_mean_and_less_noise_in
     encoder = ("image_to_hidden", "hidden_to_mu", "hidden_to_sigma")
     is_encoder = torch.cat([torch.full((p.numel(),), name.startswith(encoder)) for name, p in model.named_parameters()])
     assert doubly.var(0)[is_encoder].sum() < plain.var(0)[is_encoder].sum()
+
+
+def test_the_example_in_contributing_is_a_model() -> None:
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    torch.manual_seed(0)
+    model = names["LogarithmicVAE"]((1, 6, 7), 2, Bernoulli(), StandardNormal(2))
+    loss = ELBO(model)(levels(3, (1, 6, 7)), torch.randn(1, 3, 2))
+    loss.loss.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert generation.sample(model.eval(), 2, seed=0).shape == (2, 1, 6, 7)

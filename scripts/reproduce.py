@@ -1,0 +1,142 @@
+"""Train a shipped config with several seeds, score each on the test split once, and print a line for the table.
+
+Training time is that of the whole `vae-dist train` command, with start-up and a cold compile cache; scoring doesn't
+count. Nothing else in this project opens a test split for the table. A seed that was finished before is not trained
+again: delete its folder for that.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from vae_dist.checkpoint import find_checkpoint
+from vae_dist.config import find_config, load_config
+from vae_dist.data import load_source
+from vae_dist.run_folder import versions
+from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
+
+RUNS = Path("runs/reproduce")
+DRAWS = 1000  # of z an image, for the NLL
+
+
+def main() -> None:
+    """Parse the command line, train, score, and tell."""
+    parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__.split("\n\n")[0])
+    parser.add_argument("name", help="of a shipped config")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="train with seeds 0 to N-1")
+    parser.add_argument("--k", type=int, default=DRAWS, help="draws of z an image for the NLL")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the line there too, with every seed's figures")
+    options = parser.parse_args()
+    runs = [reproduce(options.name, seed, options.k) for seed in range(options.seeds)]
+    line = summary(options.name, runs)
+    print(in_words(line))
+    if options.json:
+        options.json.write_text(json.dumps(line, indent=1) + "\n")
+
+
+def reproduce(name: str, seed: int, k: int) -> dict[str, Any]:
+    """One seed's figures, trained now unless they are there already."""
+    folder = RUNS / f"{name}-seed-{seed}"
+    record = folder / "reproduced.json"
+    if not record.exists():
+        times = _train(name, seed, folder)
+        record.write_text(json.dumps(times, indent=1))
+    known: dict[str, Any] = json.loads(record.read_text())
+    if known.get("k") != k:
+        known |= _score(folder, k)
+        record.write_text(json.dumps(known, indent=1))
+    return known
+
+
+def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run with the median NLL, and what they all have in common."""
+    middle = sorted(runs, key=lambda run: float(run["nll"]))[(len(runs) - 1) // 2]
+    return {
+        "name": name,
+        **middle,
+        "seeds": len(runs),
+        "train_seconds": statistics.median(run["train_seconds"] for run in runs),
+        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in runs),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": _cpu(),
+        "fast_bf16": bool(cpu_flags() & FAST_BF16_FLAGS),
+        "versions": versions(),
+        "runs": runs,
+    }
+
+
+def in_words(line: dict[str, Any]) -> str:
+    """The line, for people."""
+    all_nlls = ", ".join(f"{run['nll']:.2f}" for run in line["runs"])
+    bits = f" = {line['bits_per_dim']:.3f} bits/dim" if line["binarization"] == "none" else ""
+    return (
+        f"{line['name']}: NLL {line['nll']:.2f} ± {line['nll_se']:.2f} nats{bits} (k={line['k']}; {all_nlls}), "
+        f"−ELBO {line['neg_elbo']:.2f}; {line['data']} test, {line['images']:,} images, {line['binarization']} "
+        f"binarization, EMA weights; {line['parameters']:,} parameters, {line['epochs']:.1f} epochs, "
+        f"{line['train_seconds']:.0f} s wall and {line['cpu_seconds']:.0f} s CPU for training, "
+        f"{line['images_per_second']:,.0f} images/s, {line['cores']} cores ({line['cpu']}"
+        f"{', AMX or AVX512-BF16' if line['fast_bf16'] else ''}), trained in {line['trained_in']}, scored in "
+        f"{line['precision']}; median of {line['seeds']} seeds; commit {line['commit']}"
+    )
+
+
+def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    config = load_config(find_config(name), [f"seed={seed}"])
+    command = [sys.executable, "-m", "vae_dist", "train", name, "--set", f"seed={seed}", "--out", str(folder)]
+    with tempfile.TemporaryDirectory() as cold_cache:
+        cpu, began = _cpu_seconds(), time.monotonic()
+        subprocess.run(command, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cold_cache}, check=True)
+        seconds = time.monotonic() - began
+    images = config.train.steps * config.train.batch_size
+    checkpoint = find_checkpoint(folder)
+    return {
+        "seed": seed,
+        "train_seconds": seconds,
+        "cpu_seconds": _cpu_seconds() - cpu,
+        "images_per_second": images / seconds,
+        "epochs": images / load_source(config.data).size("train"),
+        "parameters": sum(p.numel() for p in checkpoint.load_model().parameters()),
+        "trained_in": checkpoint.state.resolved.precision,
+        "compiled": checkpoint.state.resolved.compile,
+        "commit": _commit(),
+    }
+
+
+def _score(folder: Path, k: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "vae_dist", "evaluate", "--checkpoint", str(folder), "--split", "test"]
+    precision = find_checkpoint(folder).state.resolved.precision
+    began = time.monotonic()
+    scored = subprocess.run(
+        [*command, "--k", str(k), "--precision", precision, "--json"], check=True, stdout=subprocess.PIPE, text=True
+    )
+    figures: dict[str, Any] = json.loads(scored.stdout)
+    del figures["seed"]  # the evaluation's, always 0; a run's own stays
+    return {**figures, "evaluate_seconds": time.monotonic() - began}
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+    return asked.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
