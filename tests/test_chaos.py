@@ -1,0 +1,54 @@
+"""A few random kills, as `scripts/chaos` does them by the hundred; and that it can find a promise broken."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import run
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "chaos.py"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.fixture(scope="module")
+def chaos() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("chaos", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_run_of_three_ranks_survives_a_few_kills(tmp_path: Path) -> None:
+    settings = ("--set", "train.steps=300", "--set", "train.reduce=exact")
+    result = run(sys.executable, str(SCRIPT), "--kills", "3", "--ranks", "3", "--seed", "4", *settings, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("kill ") == 3
+    assert "HELD: 3 kills on 3 ranks" in result.stdout
+
+
+@pytest.mark.parametrize("damaged", ["step-00000020/model.safetensors", "metrics.jsonl"])
+def test_a_difference_is_a_broken_promise(chaos: ModuleType, tmp_path: Path, damaged: str) -> None:
+    runs = [chaos.Run(tmp_path / name, 1, []) for name in ("run", "undisturbed")]
+    for run_ in runs:
+        (run_.folder / "checkpoints" / "step-00000020").mkdir(parents=True)
+        (run_.folder / "checkpoints" / "step-00000020" / "model.safetensors").write_bytes(b"weights")
+        (run_.folder / "metrics.jsonl").write_bytes(b"{}\n")
+    chaos._compare(*runs)
+    place = runs[0].folder if damaged == "metrics.jsonl" else runs[0].folder / "checkpoints"
+    (place / damaged).write_bytes(b"something else")
+    with pytest.raises(chaos.LostError, match=r"differs from the undisturbed run in (model|metrics)"):
+        chaos._compare(*runs)
+
+
+def test_one_seed_is_one_sequence(chaos: ModuleType) -> None:
+    def plans(seed: int) -> list[object]:
+        chance = chaos.random.Random(seed)
+        return [chaos.Plan.draw(chance, 3, 5.0) for _ in range(20)]
+
+    assert plans(1) == plans(1) != plans(2)
+    assert {plan.checkpoints is None for plan in plans(1)} == {True, False}  # type: ignore[attr-defined]
