@@ -81,9 +81,19 @@ def check_wishes() -> None:
         raise UsageError("accelerate's dynamo_backend is not supported: leave it out, and set train.compile to on.")
     if os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
         raise UsageError("accelerate's gradient_accumulation_steps is not supported: set train.accumulate instead.")
-    if "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
+    if "RANK" not in os.environ and _wants_company():
         raise UsageError(
-            "The launcher was asked for several processes and started one that knows of no others "
-            "(accelerate launch does so where there is no GPU). "
+            "The launcher was asked for several processes and started some that know of no others "
+            "(accelerate launch does so where there is no GPU, and srun always). "
             f"Start them with {WORKING_COMMAND}, or with torchrun --nproc-per-node N -m vae_dist train."
         )
+    if wanted_processes() > 1 and (wanted_rank() >= wanted_processes() or "MASTER_ADDR" not in os.environ):
+        raise UsageError(
+            f"The environment speaks of process {wanted_rank()} of {wanted_processes()} at "
+            f"{os.environ.get('MASTER_ADDR', 'no MASTER_ADDR')}, which can't be. Start them with {WORKING_COMMAND}."
+        )
+
+
+def _wants_company() -> bool:
+    """Whether there are signs of several processes, though this one has no rank among them."""
+    return "MASTER_ADDR" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
