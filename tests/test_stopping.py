@@ -69,8 +69,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
     yield start_one
     for running in started:
-        if running.process.poll() is None:
-            running.process.kill()
+        running.process.kill()
+        running.process.wait()
 
 
 def is_alive(pid: int) -> bool:

@@ -21,10 +21,19 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import TrainConfig
-from vae_dist.environment import WORKING_COMMAND, check_wishes, wanted_precision, wanted_processes, wants_cpu
+from vae_dist.environment import (
+    WORKING_COMMAND,
+    check_wishes,
+    wanted_precision,
+    wanted_processes,
+    wanted_rank,
+    wants_cpu,
+)
 from vae_dist.errors import UsageError, UserError
 
 Result = TypeVar("Result")
@@ -143,7 +152,8 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
         )
     local = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", wanted)))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
-    state = PartialState(cpu=not _use_accelerator(), timeout=timedelta(seconds=timeout_s))
+    timeout = timedelta(seconds=timeout_s)
+    state = PartialState(cpu=not _use_accelerator(), timeout=timeout, **_meeting_place(timeout))
     if state.num_processes != wanted:
         raise UsageError(
             f"The launcher promised {wanted} processes and {state.num_processes} met: use {WORKING_COMMAND}."
@@ -238,6 +248,19 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
+
+
+def _meeting_place(timeout: timedelta) -> dict[str, Store]:
+    """Where processes find each other's addresses, if it can't be left to torch.
+
+    torchrun's store outlives a restart, and with it the addresses of processes that were killed: a process that is
+    quicker than its neighbour would wait for one of those until the timeout. So every attempt has a place of its own.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if attempt is None:
+        return {}
+    store, _, _ = next(rendezvous("env://", wanted_rank(), wanted_processes(), timeout=timeout))
+    return {"store": PrefixStore(f"vae-dist/attempt-{attempt}", store)}
 
 
 def _is_lost_contact(error: RuntimeError) -> bool:
