@@ -52,3 +52,10 @@ def test_one_seed_is_one_sequence(chaos: ModuleType) -> None:
 
     assert plans(1) == plans(1) != plans(2)
     assert {plan.checkpoints is None for plan in plans(1)} == {True, False}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("script", ["quickstart", "test", "chaos", "reproduce"])
+def test_a_scripts_own_arguments_are_not_taken_for_extras(script: str) -> None:
+    """What is sourced without arguments sees the script's; and a missing one would be a surprise for pip."""
+    (sourcing,) = [line for line in (SCRIPT.parent / script).read_text().splitlines() if line.startswith("source ")]
+    assert sourcing.split('environment.sh"')[1].strip()
