@@ -21,6 +21,7 @@ from typing import Any
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import find_config, load_config
 from vae_dist.data import load_source
+from vae_dist.errors import UserError
 from vae_dist.run_folder import versions
 from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
 
@@ -36,7 +37,10 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=DRAWS, help="draws of z an image for the NLL")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the line there too, with every seed's figures")
     options = parser.parse_args()
-    runs = [reproduce(options.name, seed, options.k) for seed in range(options.seeds)]
+    try:
+        runs = [reproduce(options.name, seed, options.k) for seed in range(options.seeds)]
+    except (UserError, subprocess.CalledProcessError) as error:
+        sys.exit(f"Error: {error}")
     line = summary(options.name, runs)
     print(in_words(line))
     if options.json:
@@ -48,6 +52,8 @@ def reproduce(name: str, seed: int, k: int) -> dict[str, Any]:
     folder = RUNS / f"{name}-seed-{seed}"
     record = folder / "reproduced.json"
     if not record.exists():
+        if folder.exists():  # going on with it would count a part of the training time only
+            raise UserError(f"{folder} was begun and not finished: delete it, so that its whole time is measured.")
         times = _train(name, seed, folder)
         record.write_text(json.dumps(times, indent=1))
     known: dict[str, Any] = json.loads(record.read_text())
@@ -77,11 +83,11 @@ def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 def in_words(line: dict[str, Any]) -> str:
     """The line, for people."""
     all_nlls = ", ".join(f"{run['nll']:.2f}" for run in line["runs"])
-    bits = f" = {line['bits_per_dim']:.3f} bits/dim" if line["binarization"] == "none" else ""
+    bits = f" = {line['bits_per_dim']:.3f} bits/dim" if line["binarization"] == "none" and line["bits_per_dim"] else ""
     return (
         f"{line['name']}: NLL {line['nll']:.2f} ± {line['nll_se']:.2f} nats{bits} (k={line['k']}; {all_nlls}), "
         f"−ELBO {line['neg_elbo']:.2f}; {line['data']} test, {line['images']:,} images, {line['binarization']} "
-        f"binarization, EMA weights; {line['parameters']:,} parameters, {line['epochs']:.1f} epochs, "
+        f"binarization, {line['weights']} weights; {line['parameters']:,} parameters, {line['epochs']:.1f} epochs, "
         f"{line['train_seconds']:.0f} s wall and {line['cpu_seconds']:.0f} s CPU for training, "
         f"{line['images_per_second']:,.0f} images/s, {line['cores']} cores ({line['cpu']}"
         f"{', AMX or AVX512-BF16' if line['fast_bf16'] else ''}), trained in {line['trained_in']}, scored in "

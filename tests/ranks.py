@@ -3,10 +3,11 @@
 import contextlib
 import multiprocessing
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from vae_dist.launching import free_port, rank_environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.ranks_preload"])
@@ -15,9 +16,7 @@ LONGEST_S = 120
 
 def train_on(processes: int, config: Mapping[str, Any], out: Path) -> None:
     """Train a config with so many processes, as `vae-dist train --num-processes` does; all must get to the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     out.parent.mkdir(parents=True, exist_ok=True)
     ranks = [
         CONTEXT.Process(target=_rank, args=(rank, processes, port, dict(config), out)) for rank in range(processes)
@@ -32,16 +31,7 @@ def train_on(processes: int, config: Mapping[str, Any], out: Path) -> None:
 
 
 def _rank(rank: int, processes: int, port: int, config: dict[str, Any], out: Path) -> None:
-    os.environ.update(
-        {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(processes),
-            "LOCAL_WORLD_SIZE": str(processes),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-    )
+    os.environ.update(rank_environment(rank, processes, port))
     with out.with_suffix(".log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             from vae_dist import Config, train

@@ -14,7 +14,7 @@ UNSUPPORTED = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "Other than data parallelism",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "accelerate's parallelism_config",
 }
 # "no" is also what accelerate says where nobody chose.
 PRECISIONS: dict[str, Literal["fp16", "bf16"] | None] = {"no": None, "fp16": "fp16", "bf16": "bf16"}

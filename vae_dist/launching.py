@@ -37,7 +37,7 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
     Raises:
         UserError: a rank was killed; the others have been ended.
     """
-    port = _free_port()
+    port = free_port()
     ranks = [_start(rank, processes, port, arguments) for rank in range(processes)]
     forwarded: list[int] = []
 
@@ -78,29 +78,37 @@ def follow_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment = {
-        "OMP_NUM_THREADS": str(max(1, cores // processes)),
-        **os.environ,
+def rank_environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """What tells a process which rank of how many on this machine it is, and where they meet."""
+    return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+    }
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, cores // processes)),
+        **os.environ,
+        **rank_environment(rank, processes, port),
         LAUNCHER_PID: str(os.getpid()),
     }
     # A session of its own: a Ctrl-C in the terminal reaches a rank once, forwarded, and not twice.
     command = [sys.executable, "-m", "vae_dist", *arguments]
     return subprocess.Popen(command, env=environment, start_new_session=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
