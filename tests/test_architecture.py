@@ -17,7 +17,7 @@ FLOORS = [
     {"models"},
     {"objectives", "checkpoint"},
     {"evaluation", "generation", "runtime"},
-    {"reduction", "health", "compilation", "run_folder", "tracking", "announcement", "gallery"},
+    {"reduction", "health", "compilation", "run_folder", "tracking", "announcement", "gallery", "profiling"},
     {"learner"},
     {"preparation"},
     {"training"},

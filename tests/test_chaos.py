@@ -54,7 +54,7 @@ def test_one_seed_is_one_sequence(chaos: ModuleType) -> None:
     assert {plan.checkpoints is None for plan in plans(1)} == {True, False}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("script", ["quickstart", "test", "chaos", "reproduce"])
+@pytest.mark.parametrize("script", ["quickstart", "test", "chaos", "reproduce", "benchmark"])
 def test_a_scripts_own_arguments_are_not_taken_for_extras(script: str) -> None:
     """What is sourced without arguments sees the script's; and a missing one would be a surprise for pip."""
     (sourcing,) = [line for line in (SCRIPT.parent / script).read_text().splitlines() if line.startswith("source ")]

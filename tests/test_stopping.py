@@ -17,7 +17,7 @@ from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import load_config, shipped_configs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000")
+ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1")
 
@@ -155,6 +155,7 @@ def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Runn
         "status": "preempted",
         "step": 0,
         "steps": 1000000,
+        "compile": "off",
         "time": None,
         "message": None,
     }

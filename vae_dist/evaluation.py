@@ -23,8 +23,7 @@ from vae_dist.noise import normals_by_index, uniforms_by_index
 from vae_dist.order import share_of
 
 BLOCK = 100  # images scored together
-MAX_CHUNK = 50  # draws of z an image for which noise is drawn together
-CPU_PARTS = 5  # that a chunk is scored in: activations that fit into a CPU's caches are scored up to twice as fast
+MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
 DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
@@ -80,7 +79,7 @@ def evaluate(
     k: int = 1,
     seed: int = 0,
     precision: Precision = "fp32",
-    draws_at_once: int | None = None,
+    draws_at_once: int = MAX_CHUNK,
     team: Team | None = None,
 ) -> Figures | None:
     """Score a split with k draws of z an image.
@@ -92,8 +91,7 @@ def evaluate(
         k: draws of z an image; the estimate of −log p(x) is a bound that gets tighter with k.
         seed: of the noise, which is a function of it and the image's index.
         precision: what the networks compute in. Either way the figures are bounds: of the model as computed so.
-        draws_at_once: draws of z an image that are scored together, and give the same figures whatever their number;
-            None: what suits the device.
+        draws_at_once: draws of z an image that are scored together; fewer take less memory and give the same figures.
         team: the processes that share the work; all of them get the figures.
 
     Returns:
@@ -103,7 +101,6 @@ def evaluate(
         UsageError: the source has no such split.
     """
     team = team or Team()
-    draws_at_once = draws_at_once or _draws_at_once(model)
     score = partial(_score_block, model, source, split, k=k, seed=seed, draws_at_once=draws_at_once)
     size = source.size(source.split_named(split))
     blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
@@ -124,13 +121,8 @@ def evaluate(
 
 
 def chunk_size(image_shape: ImageShape) -> int:
-    """How many draws of z an image have their noise drawn together."""
+    """How many draws of z an image are scored together."""
     return max(1, min(MAX_CHUNK, PIXELS_IN_FLIGHT // (BLOCK * math.prod(image_shape))))
-
-
-def _draws_at_once(model: Model) -> int:
-    chunk = chunk_size(model.image_shape)
-    return max(1, chunk // CPU_PARTS) if _device_type(model) == "cpu" else chunk
 
 
 def targets(source: Source, split: str, indices: range, seed: int) -> Float[Tensor, "n c h w"]:
@@ -143,11 +135,8 @@ def targets(source: Source, split: str, indices: range, seed: int) -> Float[Tens
 
 
 def _computing_in(precision: Precision, model: Model) -> torch.autocast:
-    return torch.autocast(_device_type(model), torch.bfloat16, enabled=precision == "bf16")
-
-
-def _device_type(model: Model) -> str:
-    return next(model.parameters()).device.type
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _score_block(
@@ -177,7 +166,7 @@ def _chunks_of_noise(
     for number, start in enumerate(range(0, k, chunk)):
         purpose = f"evaluation of {split}, chunk {number}"
         eps = normals_by_index(purpose, seed, block, (chunk, model.noise_size), device)
-        yield eps[:, : k - start].transpose(0, 1)
+        yield eps[:, : k - start].transpose(0, 1).contiguous()
 
 
 def _variance_of_means(

@@ -19,12 +19,13 @@ class Pulse:
     def __init__(self, world: World) -> None:
         self._world = world
         self._sent: list[tuple[torch.Tensor, Any]] = []
+        self._device = world.device if world.processes > 1 else torch.device("cpu")  # alone, nothing has to be sent
         # Apple's GPUs have no float64.
-        self._dtype = torch.float32 if world.device.type == "mps" else torch.float64
+        self._dtype = torch.float32 if self._device.type == "mps" else torch.float64
 
     def send(self, values: Iterable[float]) -> None:
         """Start adding up this step's values."""
-        tensor = torch.tensor(list(values), dtype=self._dtype, device=self._world.device)
+        tensor = torch.tensor(list(values), dtype=self._dtype, device=self._device)
         work = dist.all_reduce(tensor, async_op=True) if self._world.processes > 1 else None
         self._sent.append((tensor, work))
 

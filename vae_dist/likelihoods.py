@@ -5,7 +5,7 @@ mean image and a sample. All of it in float32, outside whatever autocast does to
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from vae_dist.distributions import LOG_2PI, positive_sigma
 from vae_dist.logistic_mixture import LogisticMixture, parameter_count
 
 IMAGE_DIMS = (-3, -2, -1)
+LEAST_EXPONENT = -80.0  # of e in float32, with all its digits
 
 
 class Likelihood(nn.Module, ABC):
@@ -81,7 +82,7 @@ class Bernoulli(Likelihood):
         self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch c h w"]
     ) -> Float[Tensor, "*samples batch c h w"]:
         """x·log p + (1−x)·log(1−p) from the logit of p (arXiv:1312.6114, appendix C.1)."""
-        return x * parameters - F.softplus(parameters)
+        return _BernoulliLogProb.apply(x, parameters)  # type: ignore[no-any-return]
 
     def mean(self, parameters: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """The probability that a pixel is on."""
@@ -92,6 +93,34 @@ class Bernoulli(Likelihood):
     ) -> Float[Tensor, "*batch c h w"]:
         """Black and white pixels."""
         return torch.bernoulli(self.mean(parameters), generator=generator)
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """Log σ(l) + (x − 1)·l, whose gradient in l is x − σ(l), in half as many passes over the pixels as autograd takes.
+
+    Pixels are data: there is no gradient in x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
+        """The log-probability."""
+        ctx.save_for_backward(x, logits)
+        if ctx.needs_input_grad[0]:
+            raise NotImplementedError("the Bernoulli likelihood has no gradient in the pixels")
+        return _log_sigmoid(logits).addcmul_(x - 1, logits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        """The gradient in the logits."""
+        x, logits = ctx.saved_tensors
+        return None, logits.sigmoid().neg_().add_(x).mul_(gradient)
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    """Log σ(x); on a CPU the short way where σ(x) isn't too small for it, in half the time, and 6e-8 off at most."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.amin() < LEAST_EXPONENT:
+        return F.logsigmoid(x)
+    return x.sigmoid().log_()
 
 
 class Gaussian(Likelihood):

@@ -43,6 +43,7 @@ CHANGEABLE = {
     "train.checkpoint_every",
     "train.keep_last",
     "train.collective_timeout_s",
+    "train.profile",
     "tracking.trackers",
 }
 PACKAGES = ("vae-dist", "torch", "accelerate", "safetensors", "numpy")

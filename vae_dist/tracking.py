@@ -120,10 +120,10 @@ class Reporter:
             f"({figures.active_units}/{figures.latent_units} active)"
         )
 
-    def say(self, message: str) -> None:
-        """A line of its own."""
+    def say(self, message: str | Table) -> None:
+        """Something with lines of its own."""
         if self._console is not None:
-            self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(message, highlight=False, markup=False, soft_wrap=isinstance(message, str))
 
     def stop(self, step: int) -> None:
         """Leave the bar as it is and go on with plain lines."""

@@ -1,7 +1,8 @@
 """The training loop, from a config to a finished run folder."""
 
 import time
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from vae_dist.gallery import draw_gallery
 from vae_dist.health import Pulse, check_skipped
 from vae_dist.learner import StepResult
 from vae_dist.preparation import Prepared, prepare
+from vae_dist.profiling import profiled
 from vae_dist.run_folder import RUNS, RunFolder, Status, next_free
 from vae_dist.runtime import World, join_world, make_deterministic
 from vae_dist.schedules import is_time
@@ -135,8 +137,15 @@ class _Run:
             self._evaluate()
             if self._stop is None:
                 self._save()
-        while self._step < self._config.train.steps and self._stop is None:
-            self._advance()
+        with self._profile() as after_step:
+            while self._step < self._config.train.steps and self._stop is None:
+                self._advance()
+                after_step()
+
+    def _profile(self) -> AbstractContextManager[Callable[[], None]]:
+        if self._config.train.profile and self._world.is_main:
+            return profiled(self._folder.path / "trace.json", self._reporter.say)
+        return nullcontext(lambda: None)
 
     def _advance(self) -> None:
         """One step, and whatever is due after it."""

@@ -152,6 +152,7 @@ class TrainConfig(Section):
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints, besides the minutes")
     keep_last: int = Field(3, gt=0, description="checkpoints kept, besides the best")
+    profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
     collective_timeout_s: float = Field(600.0, gt=0, description="seconds before a process gives up on the others")
 
     @model_validator(mode="after")

@@ -1,0 +1,69 @@
+"""Measure, in one run on one machine, and print every figure beside its target.
+
+Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the CPU and
+on the built-in digits.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarking.commands import scoring, starts
+from benchmarking.processes import communication, processes
+from benchmarking.rows import Row, as_table
+from benchmarking.training import Tell, growth, training
+from vae_dist.run_folder import versions
+from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
+
+SECTIONS: dict[str, Callable[[int, Tell], list[Row]]] = {
+    "training": training,
+    "processes": processes,
+    "scoring": scoring,
+    "starts": starts,
+    "growth": growth,
+    "communication": lambda _, tell: communication(tell),
+}
+
+
+def main() -> None:
+    """Parse the command line, measure, and tell."""
+    parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__.split("\n\n")[0])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all unless named")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of which medians are taken")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
+    console, progress = Console(), Console(stderr=True, style="dim")
+    console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}", highlight=False)
+    rows: list[Row] = []
+    for name in options.sections or SECTIONS:
+        found = SECTIONS[name](options.rounds, lambda text: progress.print(text, highlight=False))
+        console.print(as_table(name, found))
+        rows += found
+    if options.json:
+        content = {"machine": machine(), "rounds": options.rounds, "rows": [row.as_json() for row in rows]}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    flags = ", ".join(sorted(cpu_flags() & FAST_BF16_FLAGS)) or "no fast bf16"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return (
+        f"{processor or platform.processor()} ({flags}), {cores} cores, Python {platform.python_version()}, {packages}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What a user waits for besides training, and how much memory scoring takes."""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarking.rounds import ENVIRONMENT, compare, take_turns
+from benchmarking.rows import Row, measured, ratio
+from benchmarking.settings import MLP_128
+
+Tell = Callable[[str], None]
+FEW, MANY = 50, 5000  # draws of z an image
+SCORED = 500  # images
+
+
+def starts(rounds: int, tell: Tell) -> list[Row]:
+    """Seconds until a command has answered."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = _trained(Path(folder))
+        sample = ("-m", "vae_dist", "sample", "--n", "64", "--checkpoint", str(run), "--out", f"{folder}/samples.png")
+        measures: dict[str, Callable[[], float]] = {
+            "vae-dist --help": lambda: _seconds("-m", "vae_dist", "--help"),
+            "vae-dist train --help": lambda: _seconds("-m", "vae_dist", "train", "--help"),
+            "import torch": lambda: _seconds("-c", "import torch"),
+            "vae-dist sample --n 64": lambda: _seconds(*sample),
+        }
+        for measure in measures.values():
+            measure()  # the first time, files are read from disk
+        results = take_turns(measures, rounds, tell)
+    extra = [a - b for a, b in zip(results["vae-dist sample --n 64"], results["import torch"], strict=True)]
+    targets = {"vae-dist --help": {"must": 0.3, "aim": 0.15}}
+    return [
+        *(measured(name, times, "s", better="lower", **targets.get(name, {})) for name, times in results.items()),
+        measured("vae-dist sample --n 64, beyond import torch", extra, "s", better="lower", must=1.5),
+    ]
+
+
+def scoring(rounds: int, tell: Tell) -> list[Row]:
+    """Draws scored a second against their matrix products alone, and memory as draws get more."""
+    loops = {"IW evaluation": ("scoring", MLP_128), "its matrix products": ("scoring floor", MLP_128)}
+    results = compare(loops, rounds, tell)
+    with tempfile.TemporaryDirectory() as folder:
+        run = _trained(Path(folder))
+        few, many = (_peak_mib(run, draws, tell) for draws in (FEW, MANY))
+    return [
+        *(measured(f"{name}, MLP, fp32", results[name], "draws/s") for name in loops),
+        ratio("IW evaluation / its matrix products, MLP, fp32", *(results[name] for name in loops), must=0.5, aim=0.7),
+        Row(f"evaluate --k {FEW}, peak memory", few, "MiB", better="lower"),
+        Row(f"evaluate --k {MANY}, peak memory", many, "MiB", better="lower"),
+        Row(f"evaluate, peak memory, k={MANY} / k={FEW}", many / few, "×", better="lower", must=1.1),
+    ]
+
+
+def _trained(folder: Path) -> Path:
+    """A run of a few steps."""
+    run = folder / "run"
+    settings = ("train.steps=20", f"data.val_size={SCORED}")
+    sets = [part for setting in settings for part in ("--set", setting)]
+    _call("-m", "vae_dist", "train", *sets, "--out", str(run))
+    return run
+
+
+def _seconds(*arguments: str) -> float:
+    began = time.perf_counter()
+    _call(*arguments)
+    return time.perf_counter() - began
+
+
+def _peak_mib(run: Path, draws: int, tell: Tell) -> float:
+    tell(f"scoring with {draws} draws")
+    command = [sys.executable, "-m", "vae_dist", "evaluate", "--checkpoint", str(run), "--k", str(draws)]
+    process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return _mib(usage)
+
+
+def _mib(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def _call(*arguments: str) -> None:
+    command: Sequence[str] = [sys.executable, *arguments]
+    subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True)

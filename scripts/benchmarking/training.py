@@ -1,0 +1,110 @@
+"""How fast training is, beside what people would use instead, a bare loop, and the arithmetic alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarking.rounds import Rounds, compare
+from benchmarking.rows import Row, measured, ratio
+from benchmarking.settings import (
+    CLASSIC,
+    CONV_128,
+    HIERARCHICAL_128,
+    MLP_128,
+    MLP_512,
+    Setting,
+    variants,
+)
+
+Tell = Callable[[str], None]
+OTHERS = ("tutorial, 0 workers", "tutorial, 2 workers", "pythae")
+# The least and the best share of the bare loop's speed, by setting.
+SHARES = {MLP_128.name: 0.90, MLP_512.name: 0.93, CONV_128.name: 0.97, HIERARCHICAL_128.name: 0.97}
+# By setting and precision of ours: targets against the tutorials' loop and pythae, which compute in fp32.
+AGAINST = {
+    (MLP_128.name, "fp32"): ((3.3, 5), (1.8, 2.5)),
+    (MLP_512.name, "fp32"): ((3.5, 5), (2.2, 4)),
+    (MLP_512.name, "bf16"): ((5, 8), (3.2, 6)),
+}
+
+
+def training(rounds: int, tell: Tell) -> list[Row]:
+    """All settings, in both precisions, eager and compiled."""
+    settings = (MLP_128, MLP_512, CONV_128, HIERARCHICAL_128)
+    return [row for setting in settings for row in _group(setting, rounds, tell)]
+
+
+def _group(setting: Setting, rounds: int, tell: Tell) -> list[Row]:
+    contenders = {}
+    for variant in variants(setting):
+        contenders[f"ours, {variant.title}"] = ("ours", variant)
+        contenders[f"bare loop, {variant.title}"] = ("bare", variant)
+        if not variant.compiled:
+            contenders[f"floor, {variant.title}"] = ("floor", variant)
+    if setting in (MLP_128, MLP_512):
+        contenders |= {f"{other}, {setting.title}": (other, setting) for other in OTHERS}
+    results = compare(contenders, rounds, tell)
+    speeds = [measured(name, results[name], "images/s") for name in contenders if name in results]
+    return [*speeds, *_shares(setting, results), *_against(setting, results), _memory(setting, results)]
+
+
+def _shares(setting: Setting, results: Rounds) -> list[Row]:
+    rows = []
+    for variant in variants(setting):
+        ours = results[f"ours, {variant.title}"]
+        rows.append(
+            ratio(
+                f"ours / bare loop, {variant.title}",
+                ours,
+                results[f"bare loop, {variant.title}"],
+                must=SHARES[setting.name],
+                aim=1.0,
+            )
+        )
+    return rows
+
+
+def _against(setting: Setting, results: Rounds) -> list[Row]:
+    rows = []
+    for (name, precision), targets in AGAINST.items():
+        if name != setting.name:
+            continue
+        ours = results[f"ours, {replace(setting, precision=precision).title}"]
+        tutorials = [results[f"{other}, {setting.title}"] for other in OTHERS[:2]]
+        rivals = {"tutorial": [max(pair) for pair in zip(*tutorials, strict=True)]}
+        if (pythae := f"pythae, {setting.title}") in results:
+            rivals["pythae"] = results[pythae]
+        for (must, aim), (rival, speeds) in zip(targets, rivals.items(), strict=False):
+            rows.append(ratio(f"ours / {rival}, {name}, {precision} / fp32", ours, speeds, must=must, aim=aim))
+    return rows
+
+
+def _memory(setting: Setting, results: Rounds) -> Row:
+    name = f"ours, {setting.title}, peak memory"
+    return measured(name, results[name], "MiB", better="lower")
+
+
+def growth(rounds: int, tell: Tell) -> list[Row]:
+    """Milliseconds a step of ours, by batch and by parameters."""
+    batches = [replace(MLP_128, name=f"batch {size}", batch_size=size, steps=200) for size in (128, 256, 512, 1024)]
+    widths = [
+        replace(MLP_128, name=f"{width} hidden units", model={**CLASSIC, "h_dim": width}, steps=200)
+        for width in (200, 400, 800, 1600)
+    ]
+    settings = {setting.name: setting for setting in (*batches, *widths)}
+    results = compare({name: ("ours", setting) for name, setting in settings.items()}, rounds, tell)
+    return [
+        measured(
+            f"MLP, {name}, {_parameters(setting):,} parameters",
+            [1e3 * setting.batch_size / speed for speed in results[name]],
+            "ms a step",
+            better="lower",
+        )
+        for name, setting in settings.items()
+    ]
+
+
+def _parameters(setting: Setting) -> int:
+    from vae_dist.models import build_model
+
+    model = build_model(setting.config(steps=1).model, (1, 28, 28))
+    return sum(parameter.numel() for parameter in model.parameters())

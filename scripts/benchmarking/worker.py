@@ -1,0 +1,59 @@
+"""A process that holds one loop, and runs a round of it whenever it is asked: `python -m benchmarking.worker`.
+
+Reads what to hold as a line of JSON, answers with a line when it is ready, and with a line for each line after that.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+from benchmarking.settings import Setting
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed
+    wanted = json.loads(sys.stdin.readline())
+    try:
+        loop = build(wanted["loop"], Setting(**wanted["setting"]))
+    except ImportError as error:
+        print(json.dumps({"missing": error.name}), file=answers, flush=True)
+        return
+    print(json.dumps({"missing": None}), file=answers, flush=True)
+    for _ in sys.stdin:
+        images_per_second = loop.round()
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"value": images_per_second, "peak_mib": peak_mib}), file=answers, flush=True)
+
+
+def build(name: str, setting: Setting) -> Any:
+    """The loop of a name."""
+    from benchmarking import loops, scoring
+
+    match name:
+        case "ours":
+            return loops.Ours(setting)
+        case "bare":
+            return loops.Bare(setting)
+        case "tutorial, 0 workers":
+            return loops.Tutorial(setting, 0)
+        case "tutorial, 2 workers":
+            return loops.Tutorial(setting, 2)
+        case "pythae":
+            return loops.Pythae(setting)
+        case "floor":
+            return loops.Floor(setting)
+        case "scoring":
+            return scoring.Scoring(setting)
+        case "scoring floor":
+            return scoring.ScoringFloor(setting)
+    raise ValueError(f"There is no loop called {name}.")
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,56 @@
+"""`train.profile`: a trace and a table, and nothing else that is different."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vae_dist.checkpoint import find_checkpoint
+from vae_dist.config import Config
+from vae_dist.profiling import FIRST_STEP, STEPS
+from vae_dist.training import train
+
+TINY: dict[str, Any] = {"batch_size": 16, "micro_batches": 2, "threads": 1, "precision": "fp32"}
+
+
+def trained(out: Path, *, steps: int, profile: bool) -> str:
+    """What the run said."""
+    said = io.StringIO()
+    config = {"model": {"h_dim": 8}, "data": {"val_size": 16}, "train": {**TINY, "steps": steps, "profile": profile}}
+    train(Config.model_validate(config), out, console=Console(file=said, width=100))
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    run = tmp_path_factory.mktemp("profiled") / "run"
+    return run, trained(run, steps=FIRST_STEP + STEPS + 2, profile=True)
+
+
+def test_the_trace_is_of_a_few_steps(profiled: tuple[Path, str]) -> None:
+    events = json.loads((profiled[0] / "trace.json").read_text())["traceEvents"]
+    names = {event["name"] for event in events if event.get("name", "").startswith("ProfilerStep#")}
+    assert names == {f"ProfilerStep#{step}" for step in range(FIRST_STEP, FIRST_STEP + STEPS)}
+
+
+def test_the_table_names_operators_and_their_calls(profiled: tuple[Path, str]) -> None:
+    (line,) = [line for line in profiled[1].splitlines() if "aten::addmm" in line]
+    _, operator, calls, milliseconds, share, _ = line.split("│")
+    assert operator.strip() == "aten::addmm"
+    assert calls.strip() == "5"  # linear layers: two in, two heads, … of 784-8-20-8-784
+    assert float(milliseconds) > 0
+    assert share.strip().endswith("%")
+
+
+def test_a_profile_changes_no_weight(profiled: tuple[Path, str], tmp_path: Path) -> None:
+    trained(tmp_path / "plain", steps=FIRST_STEP + STEPS + 2, profile=False)
+    plain, with_profile = (find_checkpoint(run).path / "model.safetensors" for run in (tmp_path / "plain", profiled[0]))
+    assert plain.read_bytes() == with_profile.read_bytes()
+
+
+def test_a_run_too_short_for_a_profile_says_so(tmp_path: Path) -> None:
+    assert "it takes 15 steps" in trained(tmp_path / "run", steps=4, profile=True)
+    assert not (tmp_path / "run" / "trace.json").exists()

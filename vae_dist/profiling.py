@@ -1,0 +1,48 @@
+"""Where the time of a run's steps goes: torch's profiler over a few of them, as a trace to browse and a short table."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+FIRST_STEP, STEPS = 10, 5  # of a process's life; the first steps are dearer than all others
+WARM_UP = 2  # steps that the profiler itself takes to get up to speed
+TOP = 12
+
+
+@contextmanager
+def profiled(trace: Path, tell: Callable[[Table | str], None]) -> Iterator[Callable[[], None]]:
+    """While entered, what is yielded has to be called after every step.
+
+    Args:
+        trace: where to write what was seen, in Chrome's format.
+        tell: gets the operators that took most time.
+    """
+    from torch.profiler import profile, schedule
+
+    def keep(profiler: profile) -> None:
+        profiler.export_chrome_trace(str(trace))
+        tell(top_operators(profiler.key_averages()))
+        tell(f"{trace} has the whole of it: open it at ui.perfetto.dev.")
+
+    steps = schedule(wait=FIRST_STEP - WARM_UP, warmup=WARM_UP, active=STEPS, repeat=1)
+    with profile(schedule=steps, on_trace_ready=keep, record_shapes=True) as profiler:
+        yield profiler.step
+    if profiler.step_num < FIRST_STEP + STEPS:
+        tell(f"The run was over before there was a profile: it takes {FIRST_STEP + STEPS} steps.")
+
+
+def top_operators(averages: Any) -> Table:
+    """The operators that took most time of their own: on the accelerator where there is one, else on the CPU."""
+    on_device = any(event.self_device_time_total for event in averages)
+    attribute = "self_device_time_total" if on_device else "self_cpu_time_total"
+    spent = [
+        (getattr(event, attribute), event) for event in averages if not event.key.startswith("ProfilerStep")
+    ]  # microseconds
+    total = sum(time for time, _ in spent)
+    table = Table("operator", "calls a step", "ms a step", "share", title=f"{STEPS} steps", title_justify="left")
+    for time, event in sorted(spent, key=lambda pair: pair[0], reverse=True)[:TOP]:
+        table.add_row(event.key, f"{event.count / STEPS:.0f}", f"{time / STEPS / 1e3:.2f}", f"{time / total:.0%}")
+    return table
