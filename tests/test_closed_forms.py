@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
+from vae_dist.config import OptimConfig
 from vae_dist.distributions import DiagonalGaussian, positive_sigma, standard_normal_log_prob
 from vae_dist.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
 from vae_dist.models import VariationalAutoEncoder
 from vae_dist.objectives import ELBO
+from vae_dist.optimizers import build_optimizer, clip
 from vae_dist.priors import FlowPrior, Mixture
 from vae_dist.schedules import beta_at, is_time, learning_rate_at, samples_at
 
@@ -145,6 +148,48 @@ def test_a_flow_priors_draws_go_back_to_their_noise(flow: FlowPrior) -> None:
     )
     expected = standard_normal_log_prob(noise).sum(-1) - torch.linalg.slogdet(jacobians)[1]
     torch.testing.assert_close(flow.log_prob(z), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 79.0, 200.0, 1e4])
+def test_bernoulli_and_its_gradient_hold_for_logits_of_any_size(size: float) -> None:
+    """Around 80 the short way to log σ ends. The gradient in a logit is x − σ."""
+    logits = size * torch.linspace(-1, 1, 50).reshape(1, 1, 1, 2, 25)
+    logits.requires_grad_()
+    x = torch.linspace(0, 1, 50)[torch.randperm(50)].reshape(1, 1, 2, 25)
+    log_prob = Bernoulli().log_prob(x, logits)
+    log_prob.sum().backward()
+    exact = x.double() * logits.double() - torch.nn.functional.softplus(logits.double())
+    torch.testing.assert_close(log_prob.double(), exact.sum((-3, -2, -1)), rtol=1e-6, atol=1e-5)
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad.double(), x.double() - logits.double().sigmoid(), rtol=1e-6, atol=1e-6)
+
+
+def test_bernoulli_refuses_a_gradient_in_the_pixels() -> None:
+    pixels = torch.rand(1, 1, 2, 2, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="no gradient in the pixels"):
+        Bernoulli().log_prob(pixels, torch.zeros(1, 1, 1, 2, 2, requires_grad=True))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_clipping_shortens_the_gradient_to_the_limit(kind: str) -> None:
+    """Beforehand, or by a fused optimizer on the way: steps are those of gradients shortened by hand."""
+    clipped, by_hand = nn.Linear(3, 2), nn.Linear(3, 2)
+    by_hand.load_state_dict(clipped.state_dict())
+    config = OptimConfig.model_validate({"kind": kind, "lr": 0.1, "betas": (0.5, 0.5)})
+    optimizers = [build_optimizer(config, module) for module in (clipped, by_hand)]
+    for norm in (0.5, 4.0, 1.5):  # Adam's first step alone would be the same for a gradient of any size
+        gradient = torch.ones(2, 4) / math.sqrt(8) * norm
+        set_gradient(clipped, gradient)
+        set_gradient(by_hand, gradient / max(1.0, norm))
+        parameters: list[torch.Tensor] = list(clipped.parameters())
+        clip(optimizers[0], parameters, torch.tensor(norm), 1.0, fold=True)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(clipped.state_dict(), by_hand.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def set_gradient(layer: nn.Linear, gradient: torch.Tensor) -> None:
+    layer.weight.grad, layer.bias.grad = gradient[:, :3].clone(), gradient[:, 3].clone()
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.2)], ids=["bernoulli", "gaussian"])

@@ -15,7 +15,7 @@ from vae_dist.distributions import DiagonalGaussian
 from vae_dist.errors import UsageError
 from vae_dist.evaluation import BLOCK, Team, evaluate, targets
 from vae_dist.likelihoods import Gaussian
-from vae_dist.models import FlatModel, VariationalAutoEncoder
+from vae_dist.models import FlatModel, Terms, VariationalAutoEncoder
 from vae_dist.priors import StandardNormal
 from vae_dist.training import train
 
@@ -122,10 +122,17 @@ def test_figures_are_identical_for_any_number_of_processes(
     assert asdict(shared) == asdict(alone)
 
 
-def test_more_draws_begin_with_the_fewer_and_none_are_held(model: LinearGaussian, source: Source) -> None:
+def test_more_draws_begin_with_the_fewer_and_none_are_held(
+    model: LinearGaussian, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shapes: list[tuple[int, ...]] = []
     terms = model.terms
-    model.terms = lambda x, eps: (shapes.append(tuple(eps.shape)), terms(x, eps))[1]  # type: ignore[method-assign, func-returns-value]
+
+    def noted(x: torch.Tensor, eps: torch.Tensor) -> Terms:
+        shapes.append(tuple(eps.shape))
+        return terms(x, eps)
+
+    monkeypatch.setattr(model, "terms", noted)
     evaluate(model, source, "test", k=1000)
     assert sum(shape[0] for shape in shapes) == 1000 * math.ceil(250 / BLOCK)
     assert max(shape[0] for shape in shapes) <= 50

@@ -134,9 +134,20 @@ def test_the_importance_weighted_bound_is_above_the_elbo(model: Model) -> None:
 def test_the_rate_is_what_sampled_densities_say(model: Model) -> None:
     eps = torch.randn(4000, 3, model.noise_size, generator=torch.Generator().manual_seed(2))
     terms = model.terms(levels(3, (1, 6, 7)), eps)
-    sampled = terms.log_qz - terms.log_pz
+    sampled = terms.log_ratio
+    assert sampled is not None
     error = 4 * sampled.std(0) / math.sqrt(len(sampled)) + 1e-5
     assert ((terms.rate - sampled.mean(0)).abs() <= error).all()
+
+
+def test_what_the_elbo_needs_is_the_same_without_the_rest(model: Model) -> None:
+    x, eps = levels(3, (1, 6, 7)), torch.randn(2, 3, model.noise_size)
+    whole, part = model.terms(x, eps), model.terms(x, eps, elbo_only=True)
+    assert torch.equal(whole.log_px, part.log_px)
+    assert torch.equal(whole.rate, part.rate)
+    if part.log_ratio is None:
+        with pytest.raises(ValueError, match="leave elbo_only out"):
+            _ = part.log_weights
 
 
 def test_images_come_out_in_their_shape_and_few_draws_begin_many(model: Model) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 
 from vae_dist.checkpoint import Snapshot, State, Tensors
 from vae_dist.compilation import compile_or_fall_back
@@ -21,7 +21,7 @@ from vae_dist.health import first_bad_tensor
 from vae_dist.models import Model, initial_model
 from vae_dist.noise import training_noise
 from vae_dist.objectives import build_objective
-from vae_dist.optimizers import build_optimizer, restore_state, state_specs, state_tensors
+from vae_dist.optimizers import build_optimizer, clip, restore_state, state_specs, state_tensors
 from vae_dist.order import batch_indices, share_of
 from vae_dist.reduction import build_reduction
 from vae_dist.runtime import World
@@ -146,7 +146,7 @@ class Learner:
 
     def _move_weights(self, step: int, norm: Tensor) -> None:
         if self._config.optim.clip_norm is not None:
-            clip_grads_with_norm_(self._parameters, self._config.optim.clip_norm, norm)
+            clip(self._optimizer, self._parameters, norm, self._config.optim.clip_norm, fold=self._scaler is None)
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate_at(step)
         if self._scaler is not None:

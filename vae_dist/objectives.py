@@ -57,7 +57,7 @@ class ELBO(Objective):
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
     ) -> Loss:
         """See `Objective.forward`."""
-        terms = self.model.terms(x, eps)
+        terms = self.model.terms(x, eps, elbo_only=True)
         distortion, rate = -terms.log_px.mean(0), terms.rate
         return Loss(distortion + beta * self._charged(rate).sum(-1), distortion.detach(), rate.detach().sum(-1))
 
@@ -84,8 +84,7 @@ class IWAE(Objective):
     ) -> Loss:
         """See `Objective.forward`."""
         terms = self.model.terms(x, eps)
-        log_weights = terms.log_px + beta * (terms.log_pz - terms.log_qz).sum(-1)
-        return _with_elbo(_bound(log_weights), terms)
+        return _with_elbo(_bound(terms.weights_with(beta)), terms)
 
 
 class DoublyReparameterizedIWAE(Objective):

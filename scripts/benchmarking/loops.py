@@ -1,13 +1,14 @@
 """Loops that train the same network on the same images: ours, and what people would use instead.
 
-Each is built once and then asked for rounds; a round gives images a second, start-up not counted.
+Each is built once and then takes turns with the others; a turn gives images a second, start-up not counted.
 """
 
 import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
@@ -24,42 +25,67 @@ from vae_dist.objectives import build_objective
 from vae_dist.training import train
 
 WARM_UP_STEPS = 8
+ENDLESS = 10_000_000
+
+
+Turn = Callable[[float | None], bool]  # tells what the last turn gave, waits for the next, says whether there is one
 
 
 class Loop(Protocol):
     """Something that trains."""
 
-    def round(self) -> float:
-        """Images a second, over a round's steps."""
+    def run(self, turn: Turn) -> None:
+        """Train for a round's steps at each turn, and tell images a second."""
         ...
 
 
+class RoundByRound(ABC):
+    """A loop that can be left and entered again."""
+
+    def run(self, turn: Turn) -> None:
+        """See `Loop.run`."""
+        speed = None
+        while turn(speed):
+            speed = self.round()
+
+    @abstractmethod
+    def round(self) -> float:
+        """Images a second, over a round's steps."""
+
+
 class Ours:
-    """`vae_dist.train` as users run it: noise keyed by step and image, logging, averages, checkpoints, signals."""
+    """`vae_dist.train` as users run it: noise keyed by step and image, logging, averages, checkpoints, signals.
+
+    One run, held up between its turns. Only the scores of the validation split are left out.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
 
-    def round(self) -> float:
-        """See `Loop.round`: from the beginning of the first step that counts to the beginning of the last."""
-        steps = WARM_UP_STEPS + self._setting.steps + 1
-        with tempfile.TemporaryDirectory() as folder, _times_of_steps() as times:
-            train(self._setting.config(steps), Path(folder) / "run")
-        return self._setting.steps * self._setting.batch_size / (times[-1] - times[WARM_UP_STEPS])
+    def run(self, turn: Turn) -> None:
+        """See `Loop.run`: from the beginning of a round's first step to the beginning of the next round's."""
+        images, untimed = self._setting.steps * self._setting.batch_size, Learner.step
+        began = 0.0
+
+        def timed(learner: Learner, step: int) -> StepResult:
+            nonlocal began
+            if step % self._setting.steps == WARM_UP_STEPS:
+                speed = images / (time.perf_counter() - began) if step > WARM_UP_STEPS else None
+                if not turn(speed):
+                    raise _NoMoreTurnsError
+                began = time.perf_counter()
+            return untimed(learner, step)
+
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mock.patch.object(Learner, "step", timed),
+            contextlib.suppress(_NoMoreTurnsError),
+        ):
+            train(self._setting.config(ENDLESS), Path(folder) / "run")
 
 
-@contextlib.contextmanager
-def _times_of_steps() -> Iterator[list[float]]:
-    """While entered, the list grows by the time at which each step begins."""
-    times: list[float] = []
-    untimed = Learner.step
-
-    def timed(learner: Learner, step: int) -> StepResult:
-        times.append(time.perf_counter())
-        return untimed(learner, step)
-
-    with mock.patch.object(Learner, "step", timed):
-        yield times
+class _NoMoreTurnsError(Exception):
+    """A run is left in the middle."""
 
 
 class ClassicVAE(nn.Module):
@@ -98,7 +124,7 @@ class OurNetwork(nn.Module):
         return loss.mean()
 
 
-class Bare:
+class Bare(RoundByRound):
     """The limit: all images one tensor of bytes, a fused optimizer, clipping and averaging in a few kernels."""
 
     def __init__(self, setting: Setting) -> None:
@@ -119,7 +145,7 @@ class Bare:
             self._step()
 
     def round(self) -> float:
-        """See `Loop.round`."""
+        """See `RoundByRound.round`."""
         began = time.perf_counter()
         for _ in range(self._setting.steps):
             self._step()
@@ -144,7 +170,7 @@ class Bare:
             torch._foreach_lerp_(self._averaged, self._parameters, 1 - EMA_DECAY)
 
 
-class Tutorial:
+class Tutorial(RoundByRound):
     """The loop of the tutorials: a torchvision dataset of PIL images, a DataLoader with workers, plain Adam."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
@@ -180,7 +206,7 @@ class Tutorial:
             self._step()
 
     def round(self) -> float:
-        """See `Loop.round`."""
+        """See `RoundByRound.round`."""
         images, began = 0, time.perf_counter()
         for _ in range(self._setting.steps):
             images += self._step()
@@ -204,7 +230,7 @@ class Tutorial:
             yield from self._loader
 
 
-class Pythae:
+class Pythae(RoundByRound):
     """pythae's trainer (0.1.2) with the same network, without clipping and averaging, which it doesn't have."""
 
     def __init__(self, setting: Setting) -> None:
@@ -262,14 +288,14 @@ class Pythae:
         )
 
     def round(self) -> float:
-        """See `Loop.round`: one epoch of as many images as a round takes."""
+        """See `RoundByRound.round`: one epoch of as many images as a round takes."""
         self._clock.times.clear()
         self._trainer.train()
         times = self._clock.times[WARM_UP_STEPS - 1 :]
         return (len(times) - 1) * self._setting.batch_size / (times[-1] - times[0])
 
 
-class Floor:
+class Floor(RoundByRound):
     """What the linear and convolutional layers of a network take alone, forward and backward, and nothing else."""
 
     def __init__(self, setting: Setting) -> None:
@@ -293,7 +319,7 @@ class Floor:
         self.round()
 
     def round(self) -> float:
-        """See `Loop.round`."""
+        """See `RoundByRound.round`."""
         began = time.perf_counter()
         for _ in range(self._setting.steps):
             for number, layer in enumerate(self._layers):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarking.loops import RoundByRound
 from benchmarking.settings import Setting
 from vae_dist.data import load_source
 from vae_dist.evaluation import BLOCK, evaluate
@@ -16,7 +17,7 @@ from vae_dist.runtime import join_world
 IMAGES, DRAWS = 2 * BLOCK, 500
 
 
-class Scoring:
+class Scoring(RoundByRound):
     """`evaluate` with many draws of z on a few images."""
 
     def __init__(self, setting: Setting) -> None:
@@ -33,7 +34,7 @@ class Scoring:
         return IMAGES * DRAWS / (time.perf_counter() - began)
 
 
-class ScoringFloor:
+class ScoringFloor(RoundByRound):
     """The decoder's linear layers alone, on as many draws at once as `evaluate` takes."""
 
     def __init__(self, setting: Setting) -> None:

@@ -31,7 +31,7 @@ class Setting:
     name: str
     model: Mapping[str, Any]
     batch_size: int
-    steps: int
+    steps: int  # more than the loops' warm-up
     binarize: str = "dynamic"
     precision: str = "fp32"
     compiled: bool = False
@@ -49,6 +49,7 @@ class Setting:
                     "batch_size": self.batch_size,
                     "precision": self.precision,
                     "compile": self.compiled,
+                    "eval_every": steps,
                     **dict(self.train),
                 },
             }

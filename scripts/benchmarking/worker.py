@@ -24,10 +24,15 @@ def main() -> None:
         print(json.dumps({"missing": error.name}), file=answers, flush=True)
         return
     print(json.dumps({"missing": None}), file=answers, flush=True)
-    for _ in sys.stdin:
-        images_per_second = loop.round()
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"value": images_per_second, "peak_mib": peak_mib}), file=answers, flush=True)
+
+    def turn(speed: float | None) -> bool:
+        if speed is not None:
+            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(json.dumps({"value": speed, "peak_mib": peak_mib}), file=answers, flush=True)
+        return bool(sys.stdin.readline())
+
+    loop.run(turn)
+    os._exit(0)  # gloo's threads can abort an interpreter that is taken down
 
 
 def build(name: str, setting: Setting) -> Any:

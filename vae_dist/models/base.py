@@ -23,19 +23,28 @@ class Terms(NamedTuple):
     """The terms that every objective and every estimate is made of, in float32 and nats."""
 
     log_px: Float[Tensor, "samples batch"]  # log p(x|z)
-    log_pz: Float[Tensor, "samples batch groups"]  # log p(z) of each latent group given those above it
-    log_qz: Float[Tensor, "samples batch groups"]  # log q(z|x), likewise
+    log_ratio: Float[Tensor, "samples batch groups"] | None  # log q(z|x) − log p(z) of each group given those above it
     kl: Float[Tensor, "batch groups"] | None  # KL(q ‖ p) where it has a closed form
 
     @property
     def rate(self) -> Float[Tensor, "batch groups"]:
         """KL(q ‖ p) of each group: exact where that is possible, else estimated from the samples."""
-        return (self.log_qz - self.log_pz).mean(0) if self.kl is None else self.kl
+        return self._known_ratio.mean(0) if self.kl is None else self.kl
 
     @property
     def log_weights(self) -> Float[Tensor, "samples batch"]:
         """Log p(x|z) + log p(z) − log q(z|x), from the sampled densities only (arXiv:1509.00519, eq. 8)."""
-        return self.log_px + (self.log_pz - self.log_qz).sum(-1)
+        return self.weights_with(1.0)
+
+    def weights_with(self, beta: float) -> Float[Tensor, "samples batch"]:
+        """Log p(x|z) + beta · (log p(z) − log q(z|x))."""
+        return self.log_px - beta * self._known_ratio.sum(-1)
+
+    @property
+    def _known_ratio(self) -> Float[Tensor, "samples batch groups"]:
+        if self.log_ratio is None:
+            raise ValueError("These terms were computed for the ELBO alone: leave elbo_only out.")
+        return self.log_ratio
 
 
 class Model(nn.Module, ABC):
@@ -58,8 +67,13 @@ class Model(nn.Module, ABC):
     latent_groups: int = 1
 
     @abstractmethod
-    def terms(self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"]) -> Terms:
-        """Draw latents for each image from `eps` and say how probable everything is."""
+    def terms(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
+    ) -> Terms:
+        """Draw latents for each image from `eps` and say how probable everything is.
+
+        With `elbo_only`, a model whose KL has a closed form may leave `log_ratio` out.
+        """
 
     @abstractmethod
     def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
@@ -102,24 +116,30 @@ class FlatModel(Model):
     def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
         """What the likelihood needs to know: the generative network."""
 
-    def terms(self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"]) -> Terms:
+    def terms(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
+    ) -> Terms:
         """See `Model.terms`."""
         posterior = self.posterior(x)
-        return self.weigh(x, posterior.rsample(eps), posterior)
+        return self.weigh(x, posterior.rsample(eps), posterior, elbo_only=elbo_only)
 
     def weigh(
-        self, x: Float[Tensor, "batch c h w"], z: Float[Tensor, "samples batch z"], posterior: DiagonalGaussian
+        self,
+        x: Float[Tensor, "batch c h w"],
+        z: Float[Tensor, "samples batch z"],
+        posterior: DiagonalGaussian,
+        *,
+        elbo_only: bool = False,
     ) -> Terms:
         """How probable everything is, for latents that were drawn from a posterior."""
         density = self.prior_density()
         parameters = self.likelihood_parameters(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         kl = density.kl(posterior)
-        return Terms(
-            log_px=self.likelihood.log_prob(x, parameters),
-            log_pz=density.log_prob(z).unsqueeze(-1),
-            log_qz=posterior.log_prob(z).sum(-1, keepdim=True),
-            kl=None if kl is None else kl.unsqueeze(-1),
-        )
+        log_px = self.likelihood.log_prob(x, parameters)
+        if kl is not None and elbo_only:
+            return Terms(log_px, None, kl.unsqueeze(-1))
+        log_ratio = (posterior.log_prob(z).sum(-1) - density.log_prob(z)).unsqueeze(-1)
+        return Terms(log_px, log_ratio, None if kl is None else kl.unsqueeze(-1))
 
     def prior_density(self) -> Density:
         """p(z) as it is now."""

@@ -112,24 +112,31 @@ class HierarchicalVAE(Model):
         self.noise_size = self.prior_noise_size = self.latent_size = sum(self._sizes)
         self.latent_groups = len(levels)
 
-    def terms(self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"]) -> Terms:
+    def terms(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
+    ) -> Terms:
         """See `Model.terms`; the KL of a group is in closed form given the latents above it."""
         samples, batch = eps.shape[:2]
         features = [level.repeat(samples, 1, 1, 1) for level in self._features(x)]
         noise = self._per_group(eps.flatten(0, 1))
-        log_pz, log_qz, kl = [], [], []
+        log_ratio, kl = [], []
 
         def infer(group: LatentGroup, prior: DiagonalGaussian, state: Tensor) -> Tensor:
             posterior = group.posterior(prior, state, features[group.level])
             z = posterior.rsample(noise[group.number])
-            log_pz.append(prior.log_prob(z).flatten(1).sum(1))
-            log_qz.append(posterior.log_prob(z).flatten(1).sum(1))
             kl.append(posterior.kl_to(prior).flatten(1).sum(1))
+            if not elbo_only:
+                log_ratio.append((posterior.log_prob(z) - prior.log_prob(z)).flatten(1).sum(1))
             return z
 
         parameters = self._go_down(samples * batch, infer).unflatten(0, (samples, batch))
-        by_group = [torch.stack(values, dim=-1).unflatten(0, (samples, batch)) for values in (log_pz, log_qz, kl)]
-        return Terms(self.likelihood.log_prob(x, parameters), by_group[0], by_group[1], by_group[2].mean(0))
+
+        def by_group(values: list[Tensor]) -> Tensor:
+            stacked: Tensor = torch.stack(values, dim=-1).unflatten(0, (samples, batch))
+            return stacked
+
+        log_px = self.likelihood.log_prob(x, parameters)
+        return Terms(log_px, by_group(log_ratio) if log_ratio else None, by_group(kl).mean(0))
 
     def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
         """See `Model.posterior_mean`; each group's mean is taken where those above it are at theirs."""
