@@ -13,6 +13,8 @@ import torch
 
 from tests.conftest import QUICK, Command, run
 from vae_dist.checkpoint import find_checkpoint
+from vae_dist.config import TrainConfig
+from vae_dist.runtime import resolve
 
 ONE_SGD_STEP = (
     "--set",
@@ -167,6 +169,19 @@ def test_a_gradient_that_is_no_number_is_told_by_name(tmp_path: Path) -> None:
     result = train(tmp_path, "nan", "--set", "optim.kind=sgd", "--set", "optim.lr=1e30", "--set", "train.steps=99")
     assert result.returncode == 1
     assert "are not finite" in result.stderr or "in the gradient of" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "compiled"),
+    [
+        ({"steps": 50_000}, True),
+        ({"steps": 49_999}, False),
+        ({"steps": 50_000, "compile": "off"}, False),
+        ({"steps": 10, "compile": "on"}, True),
+    ],
+)
+def test_compiling_is_for_runs_long_enough(settings: dict[str, Any], compiled: bool) -> None:
+    assert resolve(TrainConfig.model_validate(settings), torch.device("cpu")).compile is compiled
 
 
 def test_compile_failing_is_a_fallback(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Where the time of a run's steps goes: torch's profiler over a few of them, as a trace to browse and a short table."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ def profiled(trace: Path, tell: Callable[[Table | str], None]) -> Iterator[Calla
         tell: gets the operators that took most time.
     """
     from torch.profiler import profile, schedule
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell of a GPU that isn't there
 
     def keep(profiler: profile) -> None:
         profiler.export_chrome_trace(str(trace))

@@ -21,6 +21,7 @@ from benchmarking.training import Tell, growth, training
 from vae_dist.run_folder import versions
 from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
 
+WIDTH = 120  # of what goes into a file
 SECTIONS: dict[str, Callable[[int, Tell], list[Row]]] = {
     "training": training,
     "processes": processes,
@@ -41,6 +42,8 @@ def main() -> None:
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
     console, progress = Console(), Console(stderr=True, style="dim")
+    if not console.is_terminal:
+        console.width = WIDTH
     console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}", highlight=False)
     rows: list[Row] = []
     for name in options.sections or SECTIONS:

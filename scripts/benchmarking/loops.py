@@ -159,7 +159,7 @@ class Bare(RoundByRound):
         )
         x = self._images[indices] / 255
         if self._setting.binarize == "dynamic":
-            x = torch.bernoulli(x)
+            x = (torch.rand_like(x) < x).float()  # four times faster than torch.bernoulli
         with torch.autocast("cpu", torch.bfloat16, enabled=self._setting.precision == "bf16"):
             loss = self._network(x)
         self._optimizer.zero_grad()
@@ -171,28 +171,20 @@ class Bare(RoundByRound):
 
 
 class Tutorial(RoundByRound):
-    """The loop of the tutorials: a torchvision dataset of PIL images, a DataLoader with workers, plain Adam."""
+    """The loop of the tutorials: torchvision's MNIST, which decodes image by image, a DataLoader, plain Adam."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
         from torch.utils.data import DataLoader
-        from torchvision.datasets import VisionDataset
+        from torchvision.datasets import MNIST
         from torchvision.transforms import ToTensor
 
-        class Digits(VisionDataset):  # type: ignore[misc]
-            """Like torchvision's MNIST, of the built-in digits."""
+        class Digits(MNIST):  # type: ignore[misc]
+            """The built-in digits; everything but the reading of files is torchvision's."""
 
             def __init__(self) -> None:
-                super().__init__(root="", transform=ToTensor())
-                self._images = load_source(setting.config(steps=1).data).splits["train"][:, 0].numpy()
-
-            def __getitem__(self, index: int) -> tuple[Tensor, int]:
-                from PIL import Image
-
-                assert self.transform is not None
-                return self.transform(Image.fromarray(self._images[index])), 0
-
-            def __len__(self) -> int:
-                return len(self._images)
+                self.data = load_source(setting.config(steps=1).data).splits["train"][:, 0]
+                self.targets = torch.zeros(len(self.data), dtype=torch.int64)
+                self.transform, self.target_transform = ToTensor(), None
 
         self._setting = setting
         self._loader: DataLoader[Any] = DataLoader(

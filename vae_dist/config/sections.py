@@ -142,7 +142,7 @@ class TrainConfig(Section):
         "ddp",
         description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
     )
-    compile: Switch = "auto"
+    compile: Switch = Field("auto", description="by torch.compile; auto: a run of 50,000 steps or more")
     threads: int | None = Field(
         None, gt=0, description="CPU threads a process; null: the cores, shared evenly; exact: 1"
     )
