@@ -8,7 +8,6 @@ again: delete its folder for that.
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -17,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import cores, cpu_name
 
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import find_config, load_config
@@ -72,8 +73,8 @@ def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds": len(runs),
         "train_seconds": statistics.median(run["train_seconds"] for run in runs),
         "cpu_seconds": statistics.median(run["cpu_seconds"] for run in runs),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": _cpu(),
+        "cores": cores(),
+        "cpu": cpu_name(),
         "fast_bf16": bool(cpu_flags() & FAST_BF16_FLAGS),
         "versions": versions(),
         "runs": runs,
@@ -132,11 +133,6 @@ def _score(folder: Path, k: int) -> dict[str, Any]:
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _commit() -> str:

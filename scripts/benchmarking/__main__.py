@@ -6,12 +6,12 @@ on the built-in digits.
 
 import argparse
 import json
-import os
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from machine import cores, cpu_name
 from rich.console import Console
 
 from benchmarking.commands import scoring, starts
@@ -57,15 +57,9 @@ def main() -> None:
 
 def machine() -> str:
     """Processor, cores and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     flags = ", ".join(sorted(cpu_flags() & FAST_BF16_FLAGS)) or "no fast bf16"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return (
-        f"{processor or platform.processor()} ({flags}), {cores} cores, Python {platform.python_version()}, {packages}"
-    )
+    return f"{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":
