@@ -155,7 +155,6 @@ def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Runn
         "status": "preempted",
         "step": 0,
         "steps": 1000000,
-        "compile": "off",
         "time": None,
         "message": None,
     }
