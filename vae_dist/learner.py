@@ -67,7 +67,7 @@ class Learner:
         self._micro_size = config.train.batch_size // config.train.micro_batches
         self._parts = _parts(config.train, world)
         self.model = _restored_model(config, source, world, tensors).to(world.device)
-        self._parameters: list[Tensor] = list(self.model.parameters())  # walking through the modules costs 5 % a step
+        self._parameters: list[Tensor] = list(self.model.parameters())  # looked up once: 1 % of a small step
         self._ema = self._restored_ema(tensors)
         self._optimizer = build_optimizer(config.optim, self.model)
         if state is not None:

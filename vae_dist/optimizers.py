@@ -50,7 +50,7 @@ def clip(
         norm: of their gradient.
         largest: that the gradient may have.
         fold: let a fused optimizer divide on its way through the gradient, as it does for loss scaling; that saves a
-            pass over all weights, 6 % of a small model's step.
+            pass over all weights, 2 % of a small model's step.
     """
     if fold and optimizer.defaults.get("fused"):
         optimizer.grad_scale = (norm / largest).clamp(min=1.0)  # type: ignore[attr-defined]
