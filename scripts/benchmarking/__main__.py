@@ -16,8 +16,9 @@ from rich.console import Console
 
 from benchmarking.commands import scoring, starts
 from benchmarking.processes import communication, processes
+from benchmarking.rounds import Tell
 from benchmarking.rows import Row, as_table
-from benchmarking.training import Tell, growth, training
+from benchmarking.training import growth, training
 from vae_dist.run_folder import versions
 from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
 

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarking.rounds import ENVIRONMENT, compare, take_turns
+from benchmarking.rounds import ENVIRONMENT, Tell, compare, take_turns
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import MLP_128
 
-Tell = Callable[[str], None]
 FEW, MANY = 50, 5000  # draws of z an image
 SCORED = 500  # images
 
@@ -87,5 +86,4 @@ def _mib(usage: resource.struct_rusage) -> float:
 
 
 def _call(*arguments: str) -> None:
-    command: Sequence[str] = [sys.executable, *arguments]
-    subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True)
+    subprocess.run([sys.executable, *arguments], env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True)

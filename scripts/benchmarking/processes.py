@@ -6,18 +6,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarking.rounds import ENVIRONMENT, take_turns
+from benchmarking.rounds import ENVIRONMENT, Tell, take_turns
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import CONV_128, MLP_128, Setting
 from vae_dist.launching import free_port, rank_environment
 
-Tell = Callable[[str], None]
 PROFILED_STEPS = 16
 
 
@@ -79,8 +77,8 @@ def communication(tell: Tell) -> list[Row]:
     for count in (1, 2, 3, 4):
         tell(f"counting what {count} processes send")
         calls, sent = _counted(count)
-        rows.append(Row(f"MLP, {count} processes: collective calls", calls, "a step", better="lower"))
-        rows.append(Row(f"MLP, {count} processes: bytes of each process", sent, "a step", better="lower"))
+        rows.append(Row(f"quickstart, {count} processes: collective calls", calls, "a step", better="lower"))
+        rows.append(Row(f"quickstart, {count} processes: bytes of each process", sent, "a step", better="lower"))
     return rows
 
 

@@ -18,6 +18,7 @@ SCRIPTS = Path(__file__).parent.parent
 # most without.
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "GOMP_SPINCOUNT": "20000", "PYTHONPATH": str(SCRIPTS)}
 Rounds = dict[str, list[float]]
+Tell = Callable[[str], None]  # what is being measured, for whoever waits
 
 
 class Worker:
@@ -63,7 +64,7 @@ class Worker:
         self._process.communicate()
 
 
-def compare(contenders: Mapping[str, tuple[str, Setting]], rounds: int, tell: Callable[[str], None]) -> Rounds:
+def compare(contenders: Mapping[str, tuple[str, Setting]], rounds: int, tell: Tell) -> Rounds:
     """Images a second of every contender in every round; one whose package isn't installed is left out."""
     results: Rounds = {}
     with ExitStack() as stack:
@@ -86,7 +87,7 @@ def compare(contenders: Mapping[str, tuple[str, Setting]], rounds: int, tell: Ca
     return results
 
 
-def take_turns(measures: Mapping[str, Callable[[], float]], rounds: int, tell: Callable[[str], None]) -> Rounds:
+def take_turns(measures: Mapping[str, Callable[[], float]], rounds: int, tell: Tell) -> Rounds:
     """What every measure gives in every round."""
     results: Rounds = {name: [] for name in measures}
     for number in range(rounds):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from benchmarking.loops import RoundByRound
 from benchmarking.settings import Setting
 from vae_dist.data import load_source
-from vae_dist.evaluation import BLOCK, evaluate
+from vae_dist.evaluation import BLOCK, chunk_size, evaluate
 from vae_dist.models import FlatModel, initial_model
 from vae_dist.runtime import join_world
 
@@ -45,8 +45,6 @@ class ScoringFloor(RoundByRound):
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
                 layer.register_forward_pre_hook(self._see)
-        from vae_dist.evaluation import chunk_size
-
         self._at_once = BLOCK * chunk_size(model.image_shape)
         with torch.no_grad():
             model.likelihood_parameters(torch.randn(self._at_once, model.latent_size))

@@ -1,9 +1,8 @@
 """How fast training is, beside what people would use instead, a bare loop, and the arithmetic alone."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarking.rounds import Rounds, compare
+from benchmarking.rounds import Rounds, Tell, compare
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import (
     CLASSIC,
@@ -14,8 +13,8 @@ from benchmarking.settings import (
     Setting,
     variants,
 )
+from vae_dist.models import build_model
 
-Tell = Callable[[str], None]
 OTHERS = ("tutorial, 0 workers", "tutorial, 2 workers", "pythae")
 # The least and the best share of the bare loop's speed, by setting.
 SHARES = {MLP_128.name: 0.90, MLP_512.name: 0.93, CONV_128.name: 0.97, HIERARCHICAL_128.name: 0.97}
@@ -104,7 +103,5 @@ def growth(rounds: int, tell: Tell) -> list[Row]:
 
 
 def _parameters(setting: Setting) -> int:
-    from vae_dist.models import build_model
-
     model = build_model(setting.config(steps=1).model, (1, 28, 28))
     return sum(parameter.numel() for parameter in model.parameters())
