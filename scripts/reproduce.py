@@ -120,7 +120,8 @@ def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
 
 def _score(folder: Path, k: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "vae_dist", "evaluate", "--checkpoint", str(folder), "--split", "test"]
-    precision = find_checkpoint(folder).state.resolved.precision
+    trained_in = find_checkpoint(folder).state.resolved.precision
+    precision = "bf16" if trained_in == "bf16" else "fp32"  # fp16 is for gradients that a loss scale keeps in range
     began = time.monotonic()
     scored = subprocess.run(
         [*command, "--k", str(k), "--precision", precision, "--json"], check=True, stdout=subprocess.PIPE, text=True
