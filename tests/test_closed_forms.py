@@ -52,6 +52,18 @@ def test_bernoulli_sums_to_one_over_all_images() -> None:
     assert log_prob.double().exp().sum().item() == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("width", [7, 8], ids=["8 don't divide the pixels", "8 divide the pixels"])
+@pytest.mark.parametrize("spread", [0.1, 10.0, 1000.0])
+def test_bernoulli_without_gradients_is_torchs_however_sure_it_is(spread: float, width: int) -> None:
+    """With the largest spread all 8 pixels that share a logarithm have vanishing probabilities."""
+    generator = torch.Generator().manual_seed(0)
+    logits = spread * torch.randn(3, 5, 1, 5, width, generator=generator)
+    x = (torch.rand(5, 1, 5, width, generator=generator) < 0.5).float()
+    exact = torch.distributions.Bernoulli(logits=logits.double()).log_prob(x.double()).sum((-3, -2, -1))
+    with torch.no_grad():
+        torch.testing.assert_close(Bernoulli().log_prob(x, logits).double(), exact, rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     "likelihood", [Gaussian(0.1), Gaussian(), Gaussian("pixel")], ids=["fixed", "learned", "pixel"]
 )

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarking.rounds import ENVIRONMENT, Tell, compare, take_turns
@@ -41,7 +42,8 @@ def starts(rounds: int, tell: Tell) -> list[Row]:
 
 def scoring(rounds: int, tell: Tell) -> list[Row]:
     """Draws scored a second against their matrix products alone, and memory as draws get more."""
-    loops = {"IW evaluation": ("scoring", MLP_128), "its matrix products": ("scoring floor", MLP_128)}
+    binary = replace(MLP_128, binarize="dynamic")  # there is no likelihood of grey levels under a Bernoulli
+    loops = {"IW evaluation": ("scoring", binary), "its matrix products": ("scoring floor", binary)}
     results = compare(loops, rounds, tell)
     with tempfile.TemporaryDirectory() as folder:
         run = _trained(Path(folder))
