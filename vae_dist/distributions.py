@@ -29,7 +29,7 @@ class DiagonalGaussian:
 
     def rsample(self, eps: Float[Tensor, "*samples_shape"]) -> Float[Tensor, "*samples_shape"]:
         """Mu + sigma · eps, for standard normal `eps` (Kingma and Welling, arXiv:1312.6114, eq. 10)."""
-        return self.mu.float() + self.sigma.float() * eps
+        return torch.addcmul(self.mu.float(), self.sigma.float(), eps)
 
     def log_prob(self, z: Float[Tensor, "*samples_shape"]) -> Float[Tensor, "*samples_shape"]:
         """Log-density of every coordinate, in nats."""

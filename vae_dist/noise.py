@@ -24,7 +24,7 @@ class TrainingNoise(NamedTuple):
 def training_noise(
     seed: int,
     step: int,
-    micro_batches: Iterable[int],
+    micro_batches: Sequence[int],
     *,
     micro_size: int,
     samples: int,
@@ -33,14 +33,15 @@ def training_noise(
     device: torch.device,
 ) -> TrainingNoise:
     """Noise for the images of some micro-batches, in their order; uniforms only where an `image_shape` is given."""
-    uniforms, eps = [], []
-    generator = torch.Generator(device)
-    for micro_batch in micro_batches:
+    generator, count = torch.Generator(device), len(micro_batches)
+    uniforms = torch.empty(count, micro_size, *image_shape, device=device) if image_shape is not None else None
+    eps = torch.empty(count, samples, micro_size, noise_size, device=device)
+    for place, micro_batch in enumerate(micro_batches):
         generator.manual_seed(derive_seed("train", seed, step, micro_batch))
-        if image_shape is not None:
-            uniforms.append(torch.rand(micro_size, *image_shape, generator=generator, device=device))
-        eps.append(torch.randn(samples, micro_size, noise_size, generator=generator, device=device))
-    return TrainingNoise(torch.cat(uniforms) if uniforms else None, torch.cat(eps, dim=1))
+        if uniforms is not None:
+            uniforms[place].uniform_(generator=generator)
+        eps[place].normal_(generator=generator)
+    return TrainingNoise(uniforms.flatten(0, 1) if uniforms is not None else None, eps.transpose(0, 1).flatten(1, 2))
 
 
 def normals_by_index(

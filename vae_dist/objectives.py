@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vae_dist.config import ObjectiveConfig
 from vae_dist.models import FlatModel, Model, Terms
 
+Beta = float | Float[Tensor, ""]  # a number that changes over a run has to be a tensor where code is compiled
+
 
 class Loss(NamedTuple):
     """What a batch costs, image by image, in nats. Whatever is minimised, distortion + rate is the true −ELBO."""
@@ -28,7 +30,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: Beta = 1.0
     ) -> Loss:
         """The loss of each image of a batch, the rate weighted by beta.
 
@@ -54,7 +56,7 @@ class ELBO(Objective):
         self.micro_size = micro_size
 
     def forward(
-        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: Beta = 1.0
     ) -> Loss:
         """See `Objective.forward`."""
         terms = self.model.terms(x, eps, elbo_only=True)
@@ -80,7 +82,7 @@ class IWAE(Objective):
         self.model = model
 
     def forward(
-        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: Beta = 1.0
     ) -> Loss:
         """See `Objective.forward`."""
         terms = self.model.terms(x, eps)
@@ -100,7 +102,7 @@ class DoublyReparameterizedIWAE(Objective):
         self.model = model
 
     def forward(
-        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: float = 1.0
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: Beta = 1.0
     ) -> Loss:
         """See `Objective.forward`; beta has to be 1."""
         posterior = self.model.posterior(x)

@@ -30,7 +30,7 @@ def batch_indices(seed: int, step: int, batch_size: int, size: int, start: int, 
         part = permutation(seed, epoch, size)[offset : offset + end - position]
         parts.append(part)
         position += len(part)
-    return torch.cat(parts)
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def share_of(total: int, rank: int, processes: int) -> range:

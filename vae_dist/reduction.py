@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from vae_dist.config import TrainConfig
-from vae_dist.objectives import Loss
+from vae_dist.objectives import Beta, Loss
 from vae_dist.runtime import World
 
 Batch = tuple[Tensor, Tensor]  # images in [0, 1], noise
@@ -24,11 +24,11 @@ FIXED_POINT = 2.0**40  # units to a nat: integers of 64 bits reach to ±2²³ na
 class Reduction(Protocol):
     """An objective whose gradients are those of the global batch, whichever processes share it."""
 
-    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: float) -> list[Loss]:
+    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`, with one forward pass for each part of a process's share."""
         ...
 
-    def prime(self, parts: Sequence[Callable[[], Batch]]) -> None:
+    def prime(self, parts: Sequence[Callable[[], Batch]], *, beta: Beta) -> None:
         """Do what the first pass of a process's life does differently; the caller clears its gradients."""
         ...
 
@@ -36,33 +36,33 @@ class Reduction(Protocol):
 class DataParallel:
     """Averages gradients over processes during the last backward pass of a step, by DistributedDataParallel.
 
-    A process's loss is its share's sum times (processes / batch size), so that the average over processes is the mean
-    over the global batch, however unequal the shares are.
+    Every image weighs (processes / batch size), so that the average over processes of their sums is the mean over the
+    global batch, however unequal the shares are.
     """
 
     def __init__(self, accelerator: Accelerator, objective: nn.Module, batch_size: int) -> None:
         self._accelerator = accelerator
         self._prepared = accelerator.prepare_model(objective)
-        self._scale = accelerator.num_processes / batch_size
+        self._weight = accelerator.num_processes / batch_size  # of an image
 
-    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: float) -> list[Loss]:
+    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: Beta) -> list[Loss]:
         """See `Reduction.backward`."""
         losses = []
         for number, part in enumerate(parts, start=1):
             images, eps = part()
             with nullcontext() if number == len(parts) else self._accelerator.no_sync(self._prepared):
                 loss: Loss = self._prepared(images, eps, beta)
-                self._accelerator.backward(loss.loss.sum() * self._scale)
+                self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
             losses.append(loss)
         return losses
 
-    def prime(self, parts: Sequence[Callable[[], Batch]]) -> None:
+    def prime(self, parts: Sequence[Callable[[], Batch]], *, beta: Beta) -> None:
         """One throw-away pass.
 
         DistributedDataParallel sums the first pass of a process's life in other buckets than all later ones, which
         changes last bits with three processes and more. A resumed run must not see that pass and neither may a new one.
         """
-        self.backward(parts, beta=1.0)
+        self.backward(parts, beta=beta)
 
 
 class ExactSum:
@@ -76,14 +76,14 @@ class ExactSum:
         self._accelerator, self._world = accelerator, world
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
         self._parameters = list(objective.parameters())
-        self._batch_size = config.batch_size
+        self._weight = 1 / config.batch_size  # of an image
         self.limit = 2.0**63 / FIXED_POINT / config.micro_batches
         size = sum(parameter.numel() for parameter in self._parameters)
         self._gradient = torch.zeros(size, device=world.device)
         # The last entry counts the micro-batches with a gradient out of range.
         self._total = torch.zeros(size + 1, dtype=torch.int64, device=world.device)
 
-    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: float) -> list[Loss]:
+    def backward(self, parts: Sequence[Callable[[], Batch]], *, beta: Beta) -> list[Loss]:
         """See `Reduction.backward`."""
         loss_scale = self._accelerator.scaler.get_scale() if self._accelerator.scaler else 1.0
         self._collect_gradients_here()
@@ -93,14 +93,14 @@ class ExactSum:
             images, eps = part()
             self._gradient.zero_()
             loss: Loss = self._prepared(images, eps, beta)
-            self._accelerator.backward(loss.loss.sum() / self._batch_size)
+            self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
             self._add(loss_scale)
             losses.append(loss)
         self._world.add(self._total)
         self._give_back(loss_scale)
         return losses
 
-    def prime(self, parts: Sequence[Callable[[], Batch]]) -> None:
+    def prime(self, parts: Sequence[Callable[[], Batch]], *, beta: Beta) -> None:
         """Nothing: the first pass is like all others."""
 
     def _collect_gradients_here(self) -> None:

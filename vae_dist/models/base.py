@@ -36,7 +36,7 @@ class Terms(NamedTuple):
         """Log p(x|z) + log p(z) − log q(z|x), from the sampled densities only (arXiv:1509.00519, eq. 8)."""
         return self.weights_with(1.0)
 
-    def weights_with(self, beta: float) -> Float[Tensor, "samples batch"]:
+    def weights_with(self, beta: float | Float[Tensor, ""]) -> Float[Tensor, "samples batch"]:
         """Log p(x|z) + beta · (log p(z) − log q(z|x))."""
         return self.log_px - beta * self._known_ratio.sum(-1)
 
