@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarking.rounds import ENVIRONMENT, Tell, take_turns
 from benchmarking.rows import Row, measured, ratio
-from benchmarking.settings import CONV_128, MLP_128, Setting
+from benchmarking.settings import CONV_128, MLP_128, PRECISIONS, Setting
 from vae_dist.launching import free_port, rank_environment
 
 PROFILED_STEPS = 16
@@ -21,7 +21,7 @@ PROFILED_STEPS = 16
 
 def processes(rounds: int, tell: Tell) -> list[Row]:
     """One process of two threads against two of one, and gradients added fast against exactly."""
-    conv = replace(CONV_128, precision="bf16", train=(("threads", 1),))
+    conv = replace(CONV_128, precision=PRECISIONS[-1], train=(("threads", 1),))
     mlp = replace(MLP_128, train=(("threads", 1),))
     exact = (("threads", 1), ("reduce", "exact"))
     measures = {

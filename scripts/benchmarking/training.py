@@ -10,6 +10,7 @@ from benchmarking.settings import (
     HIERARCHICAL_128,
     MLP_128,
     MLP_512,
+    PRECISIONS,
     Setting,
     variants,
 )
@@ -27,7 +28,7 @@ AGAINST = {
 
 
 def training(rounds: int, tell: Tell) -> list[Row]:
-    """All settings, in both precisions, eager and compiled."""
+    """All settings, in all precisions, eager and compiled."""
     settings = (MLP_128, MLP_512, CONV_128, HIERARCHICAL_128)
     return [row for setting in settings for row in _group(setting, rounds, tell)]
 
@@ -65,7 +66,7 @@ def _shares(setting: Setting, results: Rounds) -> list[Row]:
 def _against(setting: Setting, results: Rounds) -> list[Row]:
     rows = []
     for (name, precision), targets in AGAINST.items():
-        if name != setting.name:
+        if name != setting.name or precision not in PRECISIONS:
             continue
         ours = results[f"ours, {replace(setting, precision=precision).title}"]
         tutorials = [results[f"{other}, {setting.title}"] for other in OTHERS[:2]]
