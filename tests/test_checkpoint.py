@@ -196,6 +196,27 @@ def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("left", ["the one before", "both"])
+def test_a_process_killed_while_it_replaced_its_only_checkpoint_loses_nothing(tmp_path: Path, left: str) -> None:
+    """Out of the way the old one, and the new one not yet in its place: either is a point to go on from."""
+    folder = RunFolder(tmp_path)
+    assert folder.claim(CONFIG) is None
+    path = folder.save(snapshot(5))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n')
+    if left == "both":
+        shutil.copytree(path, path.with_name(f"{path.name}.tmp-bcde"))
+    path.rename(path.with_name(f"{path.name}.tmp-abcd"))
+    shutil.copytree(path.with_name(f"{path.name}.tmp-abcd"), path.with_name("step-00000009.tmp-abcd"))
+    (path.with_name("step-00000009.tmp-abcd") / "manifest.json").unlink()  # half-written
+    folder.release()
+    again = folder.claim(CONFIG)
+    folder.release()
+    assert again is not None
+    assert again.path == path
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 4}\n'
+
+
 def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
     for step, score in [(1, 9.0), (2, 3.0), (3, 5.0), (4, None), (5, 4.0)]:
         commit(tmp_path, snapshot(step, score=score))

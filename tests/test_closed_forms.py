@@ -127,6 +127,17 @@ def test_a_mixtures_density_is_torchs(posterior: DiagonalGaussian) -> None:
     torch.testing.assert_close(Mixture(posterior).log_prob(z), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_mixture_of_sharp_components_keeps_its_digits_when_it_scores() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mu = 1.5 * torch.randn(50, 40, generator=generator)
+    sharp = DiagonalGaussian(mu, torch.full_like(mu, 0.02))
+    z = sharp.rsample(torch.randn(50, 40, generator=generator))
+    components = torch.distributions.Normal(sharp.mu.double(), sharp.sigma.double())
+    exact = components.log_prob(z.double().unsqueeze(1)).sum(-1).logsumexp(-1) - math.log(50)
+    with torch.no_grad():
+        torch.testing.assert_close(Mixture(sharp).log_prob(z).double(), exact, rtol=0, atol=1e-4)
+
+
 def test_a_mixtures_draws_have_its_moments(posterior: DiagonalGaussian) -> None:
     draws = Mixture(posterior).sample(torch.randn(100_000, 4, generator=torch.Generator().manual_seed(0)), 1.0)
     mean = posterior.mu.mean(0)
@@ -162,18 +173,29 @@ def test_a_flow_priors_draws_go_back_to_their_noise(flow: FlowPrior) -> None:
     torch.testing.assert_close(flow.log_prob(z), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("pixels", [50, 784])
 @pytest.mark.parametrize("size", [1.0, 30.0, 79.0, 200.0, 1e4])
-def test_bernoulli_and_its_gradient_hold_for_logits_of_any_size(size: float) -> None:
-    """Around 80 the short way to log σ ends. The gradient in a logit is x − σ."""
-    logits = size * torch.linspace(-1, 1, 50).reshape(1, 1, 1, 2, 25)
+def test_bernoulli_and_its_gradient_hold_for_logits_of_any_size(size: float, pixels: int) -> None:
+    """The gradient in a logit is x − σ. Eight pixels share a logarithm where 8 divides their number."""
+    logits = size * torch.linspace(-1, 1, pixels).reshape(1, 1, 1, 2, -1)
     logits.requires_grad_()
-    x = torch.linspace(0, 1, 50)[torch.randperm(50)].reshape(1, 1, 2, 25)
+    x = torch.linspace(0, 1, pixels)[torch.randperm(pixels)].reshape(1, 1, 2, -1)
     log_prob = Bernoulli().log_prob(x, logits)
     log_prob.sum().backward()
     exact = x.double() * logits.double() - torch.nn.functional.softplus(logits.double())
     torch.testing.assert_close(log_prob.double(), exact.sum((-3, -2, -1)), rtol=1e-6, atol=1e-5)
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad.double(), x.double() - logits.double().sigmoid(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [5.0, 40.0])
+def test_bernoulli_of_likely_pixels_keeps_its_digits_in_training(size: float) -> None:
+    """Where logits are large and right, log p is small, and must not be the difference of large sums."""
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(4, 1, 28, 28, generator=generator) < 0.2).float()
+    logits = (size * (2 * x - 1) + torch.randn(3, 4, 1, 28, 28, generator=generator)).requires_grad_()
+    exact = (x.double() * logits.double() - torch.nn.functional.softplus(logits.double())).sum((-3, -2, -1))
+    torch.testing.assert_close(Bernoulli().log_prob(x, logits).double(), exact, rtol=2e-6, atol=5e-5)
 
 
 def test_bernoulli_refuses_a_gradient_in_the_pixels() -> None:

@@ -1,12 +1,14 @@
 """Every way to start several processes gives as many ranks of one run, or an error that names the way that does."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import QUICK, run
+from tests.conftest import QUICK, clean_environment, run
+from vae_dist.launching import free_port, rank_environment
 
 TRAIN = ("-m", "vae_dist", "train", *QUICK)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
@@ -93,6 +95,7 @@ def test_a_config_of_accelerate_gives_the_processes_it_asks_for_and_the_precisio
         ("SLURM_STEP_NUM_TASKS", "4", "started some that know of no others"),
         ("WORLD_SIZE", "2", "process 0 of 2 at no MASTER_ADDR, which can't be"),
         ("WORLD_SIZE", "two", "The environment variable WORLD_SIZE is 'two'"),
+        ("MASTER_PORT", "abc", "The environment variable MASTER_PORT is 'abc'"),
     ],
 )
 def test_a_wish_that_cannot_be_granted_is_refused(tmp_path: Path, variable: str, value: str, message: str) -> None:
@@ -100,6 +103,32 @@ def test_a_wish_that_cannot_be_granted_is_refused(tmp_path: Path, variable: str,
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_process_that_nobody_joins_says_so(tmp_path: Path) -> None:
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    result = run(sys.executable, *TRAIN, "--set", "train.collective_timeout_s=3", cwd=tmp_path, **alone)
+    assert result.returncode == 1
+    assert "The 2 processes didn't meet within 3 s" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_processes_with_different_configs_are_refused(tmp_path: Path) -> None:
+    port = free_port()
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, *TRAIN, "--set", f"optim.lr=0.{rank + 1}"],
+            cwd=tmp_path,
+            env=clean_environment(tmp_path, **rank_environment(rank, 2, port)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [rank.communicate()[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert "Process 1: optim.lr is 0.2 in this process's config and 0.1 in process 0's" in told[0]
+    assert not (tmp_path / "runs" / "quickstart" / "checkpoints").exists()
 
 
 def test_an_error_is_told_once_and_not_once_for_each_rank(tmp_path: Path) -> None:

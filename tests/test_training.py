@@ -5,16 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import QUICK, Command, run
+from vae_dist import learner, training
 from vae_dist.checkpoint import find_checkpoint
-from vae_dist.config import TrainConfig
-from vae_dist.runtime import resolve
+from vae_dist.compilation import compile_or_fall_back
+from vae_dist.config import Config, TrainConfig
+from vae_dist.errors import UsageError
+from vae_dist.runtime import World, resolve
 
 ONE_SGD_STEP = (
     "--set",
@@ -190,6 +195,91 @@ def test_compile_failing_is_a_fallback(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "torch.compile failed" in result.stderr
     assert find_checkpoint(tmp_path / "x").state.resolved.compile is False
+
+
+def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch gives up on a piece of code after it has compiled it 8 times, and says so in its log alone."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    world = World(torch.device("cpu"), 0, 1)
+    for number in range(1, 11):
+        module = nn.Sequential(nn.Linear(number, 1))
+        assert compile_or_fall_back(module, partial(module, torch.ones(1, number)), world)
+        assert len(graphs) == number
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_trial_compiles_all_that_training_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """For one sample and for three, with another beta at every step: what fails to compile fails before it is needed."""
+    graphs: list[Any] = []
+    compiled_by_trial: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    def counting(*arguments: Any) -> bool:
+        done = compile_or_fall_back(*arguments)
+        compiled_by_trial.append(len(graphs))
+        return done
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    monkeypatch.setattr(learner, "compile_or_fall_back", counting)
+    settings = {
+        "model": {"h_dim": 8},
+        "objective": {"kind": "iwae", "final_samples": 3, "warmup_steps": 20},
+        "train": {"steps": 12, "compile": "on", "threads": 1, "precision": precision, "batch_size": 16},
+    }
+    training.train(Config.model_validate(settings), tmp_path / "run")
+    assert compiled_by_trial == [len(graphs)] == [2]
+
+
+def test_a_run_begun_compiled_does_not_go_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "model": {"h_dim": 8},
+        "train": {"steps": 2, "compile": "on", "threads": 1},
+    }
+    monkeypatch.setattr(learner, "compile_or_fall_back", lambda *_: True)
+    training.train(Config.model_validate(settings), tmp_path / "run")
+    monkeypatch.setattr(learner, "compile_or_fall_back", lambda *_: False)
+    settings["train"] |= {"steps": 4}
+    with (
+        pytest.warns(UserWarning, match="train.steps was 2"),
+        pytest.raises(UsageError, match="The run was begun compiled"),
+    ):
+        training.train(Config.model_validate(settings), tmp_path / "run")
+    assert find_checkpoint(tmp_path / "run").state.step == 2
+
+
+def test_a_failure_tells_the_step_of_the_last_checkpoint(tmp_path: Path) -> None:
+    saving = ("--set", "train.checkpoint_every=2", "--set", "optim.skip_norm=1e-9", "--set", "train.steps=99")
+    assert train(tmp_path, "x", *saving).returncode == 1
+    status = json.loads((tmp_path / "x" / "status.json").read_text())
+    assert (status["status"], status["step"]) == ("failed", find_checkpoint(tmp_path / "x").state.step)
+    assert status["step"] > 0
+
+
+def test_a_model_that_memory_cannot_hold_is_told(tmp_path: Path) -> None:
+    result = train(tmp_path, "x", "--set", "model.h_dim=2000000000")
+    assert result.returncode == 1
+    assert "There is not enough memory (can't allocate memory: you tried to allocate" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_grey_levels_under_a_bernoulli_are_never_called_elbo(tmp_path: Path) -> None:
+    result = train(tmp_path, "x", "--set", "data.binarize=none")
+    assert result.returncode == 0
+    told = run(sys.executable, "-m", "vae_dist", "info", "--checkpoint", "x", cwd=tmp_path)
+    for text in (result.stdout, told.stdout):
+        assert "cross-entropy + rate " in text
+        assert "ELBO" not in text
 
 
 def test_tensorboard_goes_on_after_a_resume(tmp_path: Path) -> None:

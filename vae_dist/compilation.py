@@ -17,6 +17,10 @@ def compile_or_fall_back(module: nn.Module, trial: Callable[[], None], world: Wo
         trial: one forward and backward pass of the module, without communication.
         world: the processes that have to agree.
     """
+    from torch._dynamo import config as limits  # slow to import, and only needed here
+
+    torch.compiler.reset()  # else runs before this one in the same process count towards its limit of recompilations
+    limits.fail_on_recompile_limit_hit = True  # beyond it, code would silently not be compiled
     module.compile(dynamic=False)
     problem = None
     try:

@@ -53,12 +53,12 @@ def has_launcher() -> bool:
 
 
 def check_numbers() -> None:
-    """See that the variables which count processes can be read.
+    """See that the variables which count and join processes can be read.
 
     Raises:
         UsageError: one can't.
     """
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
         if not os.environ.get(name, "0").isdecimal():
             raise UsageError(
                 f"The environment variable {name} is {os.environ[name]!r}; a launcher sets it to a number."

@@ -72,10 +72,9 @@ class Learner:
         if state is not None:
             self._restore_optimizer(state, tensors)
         objective = build_objective(config.objective, self.model, self._micro_size)
-        self.compiled = compiled and compile_or_fall_back(
-            objective, partial(self._trial, objective, accelerator), world
-        )
         self._reduction = build_reduction(accelerator, objective, config.train, world)
+        # Only now: building the reduction wraps `forward` in autocast, and that is what has to be compiled.
+        self.compiled = compiled and compile_or_fall_back(objective, partial(self._trial, objective), world)
         self._reduction.prime([partial(self._batch, 0, part) for part in self._parts], beta=self._beta(0))
         self._clear_gradients()
 
@@ -189,12 +188,11 @@ class Learner:
         )
         return to_unit(self._source.images("train", indices), noise.uniforms), noise.eps
 
-    def _trial(self, objective: torch.nn.Module, accelerator: Accelerator) -> None:
+    def _trial(self, objective: torch.nn.Module) -> None:
         """A forward and backward pass of the bare objective for every shape that training will have."""
         for step in (0, self._config.train.steps - 1):  # early and late may differ in samples
             for part in {len(part): part for part in self._parts}.values():
-                with accelerator.autocast():
-                    loss = objective(*self._batch(step, part), self._beta(step))
+                loss = objective(*self._batch(step, part), self._beta(step))
                 loss.loss.sum().backward()
         self._clear_gradients()
 

@@ -119,10 +119,10 @@ class Bernoulli(Likelihood):
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """Σ log σ(l) + (x − 1)·l over an image's pixels, whose gradient in l is x − σ(l).
+    """Σ log σ(|l|) + min(l, 0) + (x − 1)·l over an image's pixels, whose gradient in l is x − σ(l).
 
-    It takes half as many passes over the pixels as autograd would, and two thirds of the time. Pixels are data: there
-    is no gradient in x.
+    No term is positive, so that nothing cancels in the sum. It takes half as many passes over the pixels as autograd
+    would. Pixels are data: there is no gradient in x.
     """
 
     @staticmethod
@@ -132,10 +132,11 @@ class _BernoulliLogProb(torch.autograd.Function):
             raise NotImplementedError("the Bernoulli likelihood has no gradient in the pixels")
         probabilities = logits.sigmoid()
         ctx.save_for_backward(x, probabilities)
-        log_probabilities = _sum_of_logs(probabilities)
-        if log_probabilities is None:
-            log_probabilities = F.logsigmoid(logits).sum(IMAGE_DIMS)
-        return log_probabilities + ((x - 1) * logits).sum(IMAGE_DIMS)
+        likelier = (probabilities - 0.5).abs_().add_(0.5)
+        logs = _sum_of_logs(likelier)
+        if logs is None:
+            logs = likelier.log_().sum(IMAGE_DIMS)
+        return logs + logits.clamp(max=0).addcmul_(x - 1, logits).sum(IMAGE_DIMS)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:

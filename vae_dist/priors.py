@@ -1,5 +1,6 @@
 """What z looks like before an image is seen: p(z), its log-density, its draws, and the KL from a posterior to it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_dist.config import ModelConfig
-from vae_dist.distributions import DiagonalGaussian, standard_normal_log_prob
+from vae_dist.distributions import LOG_2PI, DiagonalGaussian, standard_normal_log_prob
 
 Encode = Callable[[Tensor], DiagonalGaussian]  # from images to their posteriors, z last
 
@@ -79,12 +80,14 @@ class Mixture(Density):
 
         A quadratic in z for each component, so that it is two matrix products and no (batch, components, z) tensor.
         """
-        mu, sigma = self.components.mu.float(), self.components.sigma.float()
+        exact = not torch.is_grad_enabled() and z.device.type != "mps"  # there, large terms may not cancel in float32
+        dtype = torch.float64 if exact else torch.float32
+        z, mu, sigma = z.to(dtype), self.components.mu.to(dtype), self.components.sigma.to(dtype)
         precision = sigma.pow(-2)
-        constants = standard_normal_log_prob(mu / sigma).sum(-1) - sigma.log().sum(-1)
+        constants = -0.5 * (mu.square() * precision + LOG_2PI).sum(-1) - sigma.log().sum(-1)
         with torch.autocast(z.device.type, enabled=False):
             log_probs = z @ (mu * precision).T - 0.5 * z.square() @ precision.T + constants
-        return torch.logsumexp(log_probs, dim=-1) - torch.log(torch.tensor(float(len(mu))))
+        return torch.logsumexp(log_probs, dim=-1).float() - math.log(len(mu))
 
     def sample(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
         """A draw of a component, by the last normal's quantile, and of it by the others."""

@@ -27,6 +27,7 @@ from vae_dist.checkpoint import (
     latest_checkpoint,
     prune,
     remove_leftovers,
+    rescue,
 )
 from vae_dist.config import Config, differences, load_config
 from vae_dist.errors import UsageError, UserError
@@ -36,6 +37,7 @@ RUNS = Path("runs")
 Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
 # What a resume may change: how long, how often, what is kept and where figures go. Nothing that a weight depends on.
 CHANGEABLE = {
+    "data.root",  # the images' digests are compared
     "train.steps",
     "train.log_every",
     "train.eval_every",
@@ -51,6 +53,7 @@ PACKAGES = ("vae-dist", "torch", "accelerate", "safetensors", "numpy")
 
 def next_free(path: Path) -> Path:
     """The path itself, or with the first of -2, -3 … that nothing has."""
+    path = path if path.name else path.resolve()  # the folder that one is in
     candidates = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))]
     return next(candidate for candidate in candidates if not candidate.exists())
 
@@ -74,6 +77,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.saved_step: int | None = None  # of the last checkpoint that this process committed
         self._lock: IO[str] | None = None
         self._metrics: IO[bytes] | None = None
 
@@ -98,6 +102,7 @@ class RunFolder:
             for torn in self.path.glob(".*.tmp-*"):  # what a killed process was writing
                 torn.unlink()
             self._agree_on_config(config)
+            rescue(self.path / CHECKPOINTS)
             checkpoint = self._resume_point(config)
             remove_leftovers(self.path / CHECKPOINTS)
             self._cut_metrics(checkpoint.state if checkpoint else None)
@@ -163,6 +168,7 @@ class RunFolder:
             path = commit(folder, snapshot)
         except OSError as error:
             raise self._refusal(error) from error
+        self.saved_step = snapshot.state.step
         prune(folder, snapshot.config.train.keep_last, snapshot.state.step)
         return path
 

@@ -148,10 +148,12 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
 
     Raises:
         UsageError: a launcher's wish was dropped, or is one that can't be granted.
+        UserError: the others didn't come.
     """
     check_wishes()
     _check_devices()
     _keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is what figures are labelled with
     wanted = wanted_processes()
     if micro_batches is not None and wanted > micro_batches:
         raise UsageError(
@@ -160,7 +162,14 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
     local = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", wanted)))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
     timeout = timedelta(seconds=timeout_s)
-    state = PartialState(cpu=not _use_accelerator(), timeout=timeout, **_meeting_place(timeout))
+    try:
+        state = PartialState(cpu=not _use_accelerator(), timeout=timeout, **_meeting_place(timeout))
+    except dist.DistError as error:
+        raise UserError(
+            f"The {wanted} processes didn't meet within {timeout_s:g} s: see that all of them were started, and that "
+            f"MASTER_ADDR ({os.environ.get('MASTER_ADDR')}) and MASTER_PORT ({os.environ.get('MASTER_PORT')}) are "
+            "process 0's."
+        ) from error
     if state.num_processes != wanted:
         raise UsageError(
             f"The launcher promised {wanted} processes and {state.num_processes} met: use {WORKING_COMMAND}."

@@ -57,6 +57,7 @@ class Reporter:
     ) -> None:
         self._console = console
         self._keep = keep
+        self._config = config
         self._steps = config.train.steps
         self._batch_size = config.train.batch_size
         self._epoch_size = epoch_size
@@ -104,7 +105,7 @@ class Reporter:
 
     def training(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of the steps since the last log step, in nats an image."""
-        self._figures = _in_words(figures["neg_elbo"], figures["distortion"], figures["rate"]) + " nats"
+        self._figures = _in_words(self._config, figures["neg_elbo"], figures["distortion"], figures["rate"]) + " nats"
         self._log({"step": step, "epoch": self._epoch(step), **figures})
         self._track({f"train/{name}": value for name, value in figures.items()}, step)
         self._plain_line(step)
@@ -115,10 +116,8 @@ class Reporter:
         self._log({"step": step, "epoch": self._epoch(step), **values})
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         self._track({f"{figures.split}/{name}": value for name, value in numbers.items()}, step)
-        self.say(
-            f"step {step:,}: {figures.split} {_in_words(figures.neg_elbo, figures.distortion, figures.rate)} nats "
-            f"({figures.active_units}/{figures.latent_units} active)"
-        )
+        words = _in_words(self._config, figures.neg_elbo, figures.distortion, figures.rate)
+        self.say(f"step {step:,}: {figures.split} {words} nats ({figures.active_units}/{figures.latent_units} active)")
 
     def say(self, message: str | Table) -> None:
         """Something with lines of its own."""
@@ -174,8 +173,10 @@ class _Pace(ProgressColumn):
         return Text(f"{step}  {task.fields['pace']}\n{task.fields['figures']}", no_wrap=True)
 
 
-def _in_words(neg_elbo: float, distortion: float, rate: float) -> str:
-    return f"−ELBO {neg_elbo:.2f} = distortion {distortion:.2f} + rate {rate:.2f}"
+def _in_words(config: Config, neg_elbo: float, distortion: float, rate: float) -> str:
+    if config.has_likelihood:
+        return f"−ELBO {neg_elbo:.2f} = distortion {distortion:.2f} + rate {rate:.2f}"
+    return f"cross-entropy + rate {neg_elbo:.2f} = cross-entropy {distortion:.2f} + rate {rate:.2f}"
 
 
 def _flat(config: Config) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 from vae_dist.checkpoint import State, Window
-from vae_dist.config import Config
+from vae_dist.config import Config, differences
+from vae_dist.errors import UsageError
 from vae_dist.evaluation import Figures, Team, evaluate
 from vae_dist.gallery import draw_gallery
 from vae_dist.health import Pulse, check_skipped
@@ -66,11 +67,30 @@ def train(
         chosen = world.on_main(lambda: next_free(out) if fresh else out)
         folder = RunFolder(Path(world.broadcast_json(str(chosen))))
         with nullcontext(signals) if signals else StopSignals() as signals:
+            _agree(config, world)
             return _train_in(folder, config, world, signals, console if world.is_main else None)
     finally:
         if folder is not None:
             folder.release()
         world.leave()
+
+
+def _agree(config: Config, world: World) -> None:
+    """See that all processes were given the same config, but for where the images lie.
+
+    Raises:
+        UsageError: one was given another than the main process.
+    """
+    main = Config.model_validate(world.broadcast_json(config.model_dump(mode="json")))
+
+    def compare() -> None:
+        for key, (there, here) in differences(main, config).items():
+            if key != "data.root":
+                raise UsageError(
+                    f"{key} is {here} in this process's config and {there} in process 0's: give all the same."
+                )
+
+    world.together(compare)
 
 
 def _train_in(
@@ -92,7 +112,8 @@ def _train_in(
         if world.is_main:
             status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(Exception):  # the disk may be what failed
-                folder.set_status(status, state.step if state else 0, config.train.steps, str(error) or None)
+                step = folder.saved_step or (state.step if state else 0)
+                folder.set_status(status, step, config.train.steps, str(error) or None)
         raise
 
 

@@ -8,6 +8,7 @@ from vae_dist.checkpoint.reading import (
     find_checkpoint,
     latest_checkpoint,
     load_model,
+    rescue,
 )
 from vae_dist.checkpoint.retention import prune
 from vae_dist.checkpoint.writing import commit, remove_leftovers
@@ -26,4 +27,5 @@ __all__ = [
     "load_model",
     "prune",
     "remove_leftovers",
+    "rescue",
 ]

@@ -21,6 +21,7 @@ MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safet
 STATE, CONFIG, MANIFEST = "state.json", "config.json", "manifest.json"
 REQUIRED = frozenset({MODEL, OPTIMIZER, STATE, CONFIG})
 KNOWN = REQUIRED | {EMA}
+TEMPORARY = ".tmp-"  # in the names of folders on their way to a checkpoint's place, or out of it
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
 
 

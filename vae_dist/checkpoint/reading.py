@@ -8,6 +8,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +29,14 @@ from vae_dist.checkpoint.format import (
     OPTIMIZER,
     REQUIRED,
     STATE,
+    TEMPORARY,
     Manifest,
     State,
     step_of,
 )
 from vae_dist.config import Config, parse_config
 from vae_dist.errors import UserError
+from vae_dist.files import sync_folder
 from vae_dist.models import Model, build_model
 from vae_dist.optimizers import TensorSpec, state_specs
 
@@ -180,6 +183,18 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
         except UserError as error:
             warnings.warn(f"Passing over a damaged checkpoint. {error}", stacklevel=2)
     return None
+
+
+def rescue(folder: Path) -> None:
+    """Give whole checkpoints their names back that a process was killed while renaming."""
+    for path in sorted(folder.glob(f"step-*{TEMPORARY}*")):
+        final = path.with_name(path.name.partition(TEMPORARY)[0])
+        if step_of(final) is None or final.exists():
+            continue
+        with suppress(UserError):  # half-written
+            Checkpoint.open(path)
+            path.rename(final)
+            sync_folder(folder)
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

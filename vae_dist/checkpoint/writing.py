@@ -20,14 +20,13 @@ from vae_dist.checkpoint.format import (
     MODEL,
     OPTIMIZER,
     STATE,
+    TEMPORARY,
     FileEntry,
     Manifest,
     Snapshot,
     folder_name,
 )
 from vae_dist.files import sync_folder, write_and_sync
-
-TEMPORARY = ".tmp-"  # in the names of folders that never became checkpoints
 
 
 def commit(folder: Path, snapshot: Snapshot) -> Path:
@@ -49,7 +48,7 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half-written."""
+    """Delete what killed processes left half-written; what they left whole is for `rescue`."""
     for path in folder.glob(f"step-*{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
 

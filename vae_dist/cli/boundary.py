@@ -58,7 +58,7 @@ def tells_errors(command: Callable[Parameters, None]) -> Callable[Parameters, No
         except KeyboardInterrupt:
             _tell("Stopped.")
             raise typer.Exit(INTERRUPTED) from None
-        except (UserError, OSError) as error:
+        except (UserError, OSError, RuntimeError, MemoryError) as error:
             message = _message(error)
             if message is None or kwargs.get("debug"):
                 raise
@@ -83,6 +83,9 @@ def _message(error: Exception) -> str | None:
     """What to tell of an error, or None for one that is a mistake of ours."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "Allocator: can't" in str(error):
+        reason = str(error).partition("Allocator: ")[2] or str(error)
+        return f"There is not enough memory ({reason.partition('. ')[0]}): a smaller model or batch takes less."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'The system says'}: {error.strerror}."
     return None

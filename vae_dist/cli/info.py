@@ -7,6 +7,7 @@ from vae_dist.cli.options import CheckpointPath, Debug
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
+    from vae_dist.config import Config
 
 
 @tells_errors
@@ -56,9 +57,13 @@ def _machine() -> dict[str, str]:
     }
 
 
+def _bound(config: "Config") -> str:
+    return "−ELBO" if config.has_likelihood else "cross-entropy + rate"
+
+
 def _checkpoint(checkpoint: "Checkpoint") -> dict[str, str]:
     config, state = checkpoint.config, checkpoint.state
-    score = "" if state.val_neg_elbo is None else f", val −ELBO {state.val_neg_elbo:.2f} nats"
+    score = "" if state.val_neg_elbo is None else f", val {_bound(config)} {state.val_neg_elbo:.2f} nats"
     return {
         "checkpoint": str(checkpoint.path),
         "step": f"{state.step:,} of {config.train.steps:,}{score}",

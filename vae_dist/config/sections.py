@@ -153,7 +153,9 @@ class TrainConfig(Section):
     checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints, besides the minutes")
     keep_last: int = Field(3, gt=0, description="checkpoints kept, besides the best")
     profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
-    collective_timeout_s: float = Field(600.0, gt=0, description="seconds before a process gives up on the others")
+    collective_timeout_s: float = Field(
+        600.0, gt=0, le=1e6, description="seconds before a process gives up on the others"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -197,6 +199,11 @@ class Config(Section):
                 "leave it out, or set model.kind to mlp or conv and model.prior to normal or flow"
             )
         return self
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether −ELBO is the word: a Bernoulli of grey levels is a cross-entropy, and bounds nothing."""
+        return self.model.likelihood != "bernoulli" or self.data.binarize != "none"
 
     def to_yaml(self) -> str:
         """The config with every value written out."""
