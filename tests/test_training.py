@@ -214,31 +214,31 @@ def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_trial_compiles_all_that_training_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
-    """For one sample and for three, with another beta at every step: what fails to compile fails before it is needed."""
-    graphs: list[Any] = []
-    compiled_by_trial: list[int] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    def counting(*arguments: Any) -> bool:
-        done = compile_or_fall_back(*arguments)
-        compiled_by_trial.append(len(graphs))
-        return done
-
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
-    monkeypatch.setattr(learner, "compile_or_fall_back", counting)
+def test_the_trial_compiles_all_that_training_runs(tmp_path: Path, precision: str) -> None:
+    """For one sample and for three, with another beta at every step: what fails to compile fails before that."""
     settings = {
         "model": {"h_dim": 8},
         "objective": {"kind": "iwae", "final_samples": 3, "warmup_steps": 20},
         "train": {"steps": 12, "compile": "on", "threads": 1, "precision": precision, "batch_size": 16},
     }
-    training.train(Config.model_validate(settings), tmp_path / "run")
-    assert compiled_by_trial == [len(graphs)] == [2]
+    program = (
+        "from functools import partialmethod\n"
+        "from torch import nn\n"
+        "from vae_dist import Config, learner, training\n"
+        "graphs, compile_or_fall_back = [], learner.compile_or_fall_back\n"
+        "def backend(graph, inputs):\n"
+        "    graphs.append(graph)\n"
+        "    return graph.forward\n"
+        "def tried(*arguments):\n"
+        "    done = compile_or_fall_back(*arguments)\n"
+        "    print(len(graphs), 'by the trial')\n"
+        "    return done\n"
+        "nn.Module.compile = partialmethod(nn.Module.compile, backend=backend)\n"
+        "learner.compile_or_fall_back = tried\n"
+        f"training.train(Config.model_validate({settings}), 'run')\n"
+        "print(len(graphs), 'at the end')"
+    )
+    assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "2 by the trial\n2 at the end\n"
 
 
 def test_a_run_begun_compiled_does_not_go_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
