@@ -21,7 +21,6 @@ from vae_dist.checkpoint import (
     prune,
     remove_leftovers,
 )
-from vae_dist.checkpoint.retention import best_checkpoint
 from vae_dist.config import Config
 from vae_dist.ema import EMA
 from vae_dist.errors import UsageError, UserError
@@ -222,7 +221,15 @@ def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
         commit(tmp_path, snapshot(step, score=score))
     prune(tmp_path, keep_last=2, committed=5)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000002", "step-00000004", "step-00000005"]
-    assert best_checkpoint(tmp_path) == tmp_path / "step-00000002"
+
+
+def test_a_damaged_later_checkpoint_is_never_the_best(tmp_path: Path) -> None:
+    for step, score in [(1, 3.0), (2, 4.0), (9, 2.0)]:
+        commit(tmp_path, snapshot(step, score=score))
+    (tmp_path / "step-00000009" / "model.safetensors").unlink()
+    commit(tmp_path, snapshot(3, score=5.0))
+    prune(tmp_path, keep_last=1, committed=3)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000001", "step-00000003", "step-00000009"]
 
 
 def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_committed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which checkpoints stay: the last few, and the best by validation −ELBO of the averaged weights."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from vae_dist.checkpoint.format import step_of
@@ -17,15 +18,15 @@ def prune(folder: Path, keep_last: int, committed: int) -> None:
     old = whole[keep_last:]
     if not old:
         return
-    best = best_checkpoint(folder)
+    best = best_of(whole)
     for path in old:
         if path != best:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def best_checkpoint(folder: Path) -> Path | None:
+def best_of(checkpoints: Iterable[Path]) -> Path | None:
     """The checkpoint with the lowest validation −ELBO; None where none was evaluated."""
-    scores = {path: score for path in checkpoint_folders(folder) if (score := _score(path)) is not None}
+    scores = {path: score for path in checkpoints if (score := _score(path)) is not None}
     return min(scores, key=lambda path: scores[path], default=None)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -40,7 +41,10 @@ def evaluate(
     world = join_world()
     try:
         with world.contact():
-            found = world.together(lambda: find_checkpoint(checkpoint or newest_run()))
+            # The main process says which: a run that is being trained has another newest one a moment later.
+            path = world.on_main(lambda: str(find_checkpoint(checkpoint or newest_run()).path))
+            path = world.broadcast_json(path)
+            found = world.together(lambda: find_checkpoint(Path(path)))
             source = world.together(lambda: load_source(found.config.data)).to(world.device)
             chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
             model = found.load_model().to(world.device)
