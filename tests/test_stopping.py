@@ -1,8 +1,10 @@
 """Whoever is told to stop, and by whatever signal, the whole run stops after the same step and loses nothing."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from tests.conftest import QUICK, clean_environment
 from tests.ranks import train_on
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import load_config, shipped_configs
+from vae_dist.launching import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
@@ -56,6 +59,22 @@ class Running:
     def status(self) -> dict[str, object]:
         status: dict[str, object] = json.loads((self.run / "status.json").read_text())
         return status
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_the_others_can_be_stopped(tmp_path: Path, number: int) -> None:
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "vae_dist", "train", *QUICK], cwd=tmp_path, env=clean_environment(tmp_path, **alone)
+    )
+    with contextlib.closing(socket.socket()) as probe:
+        while probe.connect_ex(("localhost", int(alone["MASTER_PORT"]))):  # until it listens for the others
+            assert waiting.poll() is None
+            time.sleep(0.1)
+    time.sleep(1)
+    waiting.send_signal(number)
+    assert waiting.wait(10) == -number
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.fixture

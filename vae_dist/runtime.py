@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ from vae_dist.environment import (
     wants_cpu,
 )
 from vae_dist.errors import UsageError, UserError
+from vae_dist.signals import ending_at_once
 
 Result = TypeVar("Result")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -163,7 +164,8 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
     timeout = timedelta(seconds=timeout_s)
     try:
-        state = PartialState(cpu=not _use_accelerator(), timeout=timeout, **_meeting_place(timeout))
+        with ending_at_once() if wanted > 1 else nullcontext():  # nothing has begun that could be lost
+            state = PartialState(cpu=not _use_accelerator(), timeout=timeout, **_meeting_place(timeout))
     except dist.DistError as error:
         raise UserError(
             f"The {wanted} processes didn't meet within {timeout_s:g} s: see that all of them were started, and that "

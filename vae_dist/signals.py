@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
@@ -13,6 +15,20 @@ SIGNALS: dict[int, StopReason] = {
     signal.SIGINT: "interrupted",
 }
 EXIT_CODES: dict[StopReason, int] = {"preempted": 75, "interrupted": 130}  # 0 would read as finished
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While entered, the same signals end the process: while torch waits for others, no handler of Python's is run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class StopSignals:
