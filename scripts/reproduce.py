@@ -22,9 +22,9 @@ from machine import cores, cpu_name
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import find_config, load_config
 from vae_dist.data import load_source
+from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.errors import UserError
-from vae_dist.run_folder import versions
-from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.provenance import versions
 
 RUNS = Path("runs/reproduce")
 DRAWS = 1000  # of z an image, for the NLL

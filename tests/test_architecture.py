@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "vae_dist"
 # A module imports only from lower floors, or from its own package.
 FLOORS = [
     {"errors", "seeds", "signals"},
-    {"files", "environment"},
+    {"files", "environment", "devices", "provenance"},
     {"config", "distributions", "schedules", "order", "noise", "images", "ema"},
     {"logistic_mixture", "priors", "data", "optimizers"},
     {"likelihoods"},

@@ -5,8 +5,9 @@ import torch
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import Config
 from vae_dist.data import Source
+from vae_dist.devices import device_name
 from vae_dist.models import Model
-from vae_dist.runtime import World, device_name
+from vae_dist.runtime import World
 
 TARGETS = {
     "dynamic": "binarized by a fresh draw at every use",

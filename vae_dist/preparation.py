@@ -1,7 +1,6 @@
 """From a config and where a run goes on from, to everything that the loop needs, the same on all processes."""
 
 import sys
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from rich.console import Console
@@ -52,20 +51,13 @@ def prepare(
     resolved = state.resolved if state else world.together(lambda: resolve(config.train, world.device))
     resolved = Resolved.model_validate(world.broadcast_json(resolved.model_dump()))
     world.together(lambda: apply(resolved, world.device))
-    source = world.together(lambda: load_source(config.data))
-    digests = source.digests()
-    known = state.data if state else world.broadcast_json(digests)
-    world.together(lambda: _check_data(source, digests, known, "the run was begun with" if state else "process 0 has"))
-    source = source.to(world.device)
+    source, digests = _same_images(config, world, state)
     accelerator = make_accelerator(resolved.precision, folder.path, config.tracking.trackers)
     tensors = world.on_main(lambda: checkpoint.tensors() if checkpoint else None)
     learner = Learner(config, source, accelerator, world, state=state, tensors=tensors, compiled=resolved.compile)
-    if resolved.compile and not learner.compiled and state is not None:
-        raise UsageError(
-            "The run was begun compiled, and torch.compile fails here: its weights would no longer be those of an "
-            "undisturbed run. Repair the compiler, or give another --out."
-        )
-    if state is None:
+    if state is not None:
+        _check_compiled(resolved, learner)
+    else:
         resolved = resolved.model_copy(update={"compile": learner.compiled})
         state = State(
             step=0,
@@ -90,11 +82,29 @@ def prepare(
     return Prepared(source, learner, reporter, state)
 
 
-def _check_data(source: Source, digests: Mapping[str, str], known: Mapping[str, str], whose: str) -> None:
-    """See that the images are those that they have to be."""
-    for split in digests.keys() & known.keys():
-        if known[split] != digests[split]:
-            raise UsageError(
-                f"The {split} images of {source.name} ({source.origin}) are not those that {whose}. "
-                "Point data.root or VAE_DIST_DATA to those, or give another --out."
-            )
+def _same_images(config: Config, world: World, state: State | None) -> tuple[Source, dict[str, str]]:
+    """The images, on the device, and their digests: the same on all processes, and as the run was begun with."""
+    source = world.together(lambda: load_source(config.data))
+    digests = source.digests()
+    known = state.data if state else world.broadcast_json(digests)
+    whose = "the run was begun with" if state else "process 0 has"
+
+    def compare() -> None:
+        for split in digests.keys() & known.keys():
+            if known[split] != digests[split]:
+                raise UsageError(
+                    f"The {split} images of {source.name} ({source.origin}) are not those that {whose}. "
+                    "Point data.root or VAE_DIST_DATA to those, or give another --out."
+                )
+
+    world.together(compare)
+    return source.to(world.device), digests
+
+
+def _check_compiled(resolved: Resolved, learner: Learner) -> None:
+    """See that a run that was begun compiled goes on so; all processes agree on whether it can."""
+    if resolved.compile and not learner.compiled:
+        raise UsageError(
+            "The run was begun compiled, and torch.compile fails here: its weights would no longer be those of an "
+            "undisturbed run. Repair the compiler, or give another --out."
+        )

@@ -10,11 +10,9 @@ import os
 import platform
 import secrets
 import socket
-import subprocess
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -32,6 +30,7 @@ from vae_dist.checkpoint import (
 from vae_dist.config import Config, differences, load_config
 from vae_dist.errors import UsageError, UserError
 from vae_dist.files import replace_file
+from vae_dist.provenance import commit_of_package, versions
 
 RUNS = Path("runs")
 Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
@@ -48,7 +47,6 @@ CHANGEABLE = {
     "train.profile",
     "tracking.trackers",
 }
-PACKAGES = ("vae-dist", "torch", "accelerate", "safetensors", "numpy")
 
 
 def next_free(path: Path) -> Path:
@@ -137,7 +135,7 @@ class RunFolder:
                 "platform": platform.platform(),
                 "python": platform.python_version(),
                 "versions": versions(),
-                "commit": _commit_of_package(),
+                "commit": commit_of_package(),
             }
         )
         self._write(file, json.dumps(record, indent=1).encode())
@@ -273,29 +271,6 @@ def _is_before(state: State | None, step: int, *, is_evaluation: bool) -> bool:
     if state is None:
         return False
     return step < state.step or (step == state.step and (state.evaluated or not is_evaluation))
-
-
-def versions() -> dict[str, str]:
-    """The versions of what a figure depends on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a checkout that isn't installed
-            continue
-    return found
-
-
-def _commit_of_package() -> str | None:
-    """The commit of the checkout that this code runs from, or None for an installed package."""
-    checkout = Path(__file__).parent.parent
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)  # noqa: S607
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return asked.stdout.strip()
 
 
 def _now() -> str:

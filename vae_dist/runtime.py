@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,6 +28,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import TrainConfig
+from vae_dist.devices import Precision, best_precision, precisions
 from vae_dist.environment import (
     WORKING_COMMAND,
     check_wishes,
@@ -40,10 +41,8 @@ from vae_dist.errors import UsageError, UserError
 from vae_dist.signals import ending_at_once
 
 Result = TypeVar("Result")
-Precision = Literal["fp32", "bf16", "fp16"]
 # Compiled steps take 4 to 23 % less time, and compiling half a minute: as long as 50,000 of the smallest steps save.
 STEPS_WORTH_COMPILING = 50_000
-FAST_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # without one, bf16 on a CPU is many times slower than fp32
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT_BYTES, LARGEST_KEPT_BYTES = 1 << 30, 1 << 25  # the latter is the most that glibc takes
 ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -236,36 +235,6 @@ def apply(resolved: Resolved, device: torch.device) -> None:
             stacklevel=2,
         )
     torch.set_num_threads(resolved.threads)
-
-
-def precisions(device: torch.device) -> tuple[Precision, ...]:
-    """The precisions that exist on a device. fp16 on a CPU would be accepted and ignored, so it doesn't."""
-    if device.type == "cuda":
-        return ("fp32", "bf16", "fp16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32", "fp16")
-    return ("fp32", "bf16")
-
-
-def best_precision(device: torch.device) -> Precision:
-    """bf16 where the hardware multiplies it faster than fp32, else fp32."""
-    if device.type == "cuda":
-        return "bf16" if "bf16" in precisions(device) else "fp32"
-    return "bf16" if device.type == "cpu" and cpu_flags() & FAST_BF16_FLAGS else "fp32"
-
-
-def cpu_flags() -> set[str]:
-    """What the CPU can do, as Linux tells; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
-
-
-def device_name(device: torch.device) -> str:
-    """The device as a person would name it."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
 
 
 def _meeting_place(timeout: timedelta) -> dict[str, Store]:

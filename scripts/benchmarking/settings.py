@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vae_dist.config import Config
-from vae_dist.runtime import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
 
 CLASSIC = {"kind": "mlp", "h_dim": 200, "z_dim": 20}
 CONV = {"kind": "conv", "width": 64, "blocks": 4, "z_dim": 40, "prior": "flow", "flow_couplings": 6}

@@ -41,8 +41,8 @@ def _machine() -> dict[str, str]:
 
     import torch
 
-    from vae_dist.run_folder import versions
-    from vae_dist.runtime import best_precision, device_name, precisions
+    from vae_dist.devices import best_precision, device_name, precisions
+    from vae_dist.provenance import versions
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     devices = (
