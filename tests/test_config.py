@@ -49,6 +49,11 @@ def test_a_config_that_is_no_mapping_is_told(tmp_path: Path) -> None:
     file.write_text("- 1\n")
     with pytest.raises(UsageError, match="holds no config"):
         load_config(file)
+    file.write_text("train: {steps: 5}\nseed: 1\ntrain: {batch_size: 64}\n")
+    with pytest.raises(UsageError, match=r"train is there twice .*line 3"):
+        load_config(file)
+    file.write_text("seed: 1\nmodel:\n")
+    assert load_config(file, ["model.z_dim=3"]).model.z_dim == 3  # an empty section
     file.write_text("a: [")
     with pytest.raises(UsageError, match="is no YAML"):
         load_config(file)

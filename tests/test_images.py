@@ -27,6 +27,8 @@ def test_a_fitting_picture_is_left_alone() -> None:
 def test_16_bit_levels_become_8_bit_and_transparency_black() -> None:
     deep = Image.fromarray(np.full((28, 28), 65535, np.uint16))
     assert fit_image(deep, (1, 28, 28)).min() == 255
+    dark = Image.fromarray(np.full((28, 28), 255, np.uint16))
+    assert fit_image(dark, (1, 28, 28)).max() == 1  # by the mode, however dark it is
     clear = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
     assert fit_image(clear, (3, 28, 28)).max() == 0
 

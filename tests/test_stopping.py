@@ -109,7 +109,7 @@ def stopped_whole(running: Running, status: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "receiver"),
-    [(signal.SIGUSR1, "launcher"), (signal.SIGTERM, "launcher"), (signal.SIGTERM, 2), (signal.SIGUSR1, 1)],
+    [(signal.SIGUSR1, "launcher"), (signal.SIGHUP, "launcher"), (signal.SIGTERM, 2), (signal.SIGUSR1, 1)],
 )
 def test_a_signal_to_the_launcher_or_any_rank_stops_all_with_a_checkpoint(
     start: Callable[..., Running], number: signal.Signals, receiver: str | int

@@ -1,6 +1,7 @@
 """The loop: resume is exact, the process count changes nothing, and bad steps change nothing."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,6 +281,35 @@ def test_grey_levels_under_a_bernoulli_are_never_called_elbo(tmp_path: Path) -> 
     for text in (result.stdout, told.stdout):
         assert "cross-entropy + rate " in text
         assert "ELBO" not in text
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
+    command = " ".join([sys.executable, "-m", "vae_dist", "train", *QUICK, "--out", "x"])
+    result = run("bash", "-c", f"set -o pipefail; {command} | true", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "x" / "status.json").read_text())["status"] == "finished"
+
+
+def test_a_terminal_without_our_letters_is_told_all_the_same(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vae_dist", "train", *QUICK, "--out", "x"]
+    result = run(*command, cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert result.returncode == 0, result.stderr
+    assert "?ELBO" in result.stdout
+
+
+def test_a_start_that_failed_binds_nobody_to_its_config(tmp_path: Path) -> None:
+    assert train(tmp_path, "x", "--set", "data.val_size=10000").returncode == 2
+    assert train(tmp_path, "x", "--set", "data.val_size=100").returncode == 0
+
+
+def test_a_finished_run_without_its_checkpoints_is_left_alone(tmp_path: Path) -> None:
+    assert train(tmp_path, "x").returncode == 0
+    before = (tmp_path / "x" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "x" / "checkpoints")
+    again = train(tmp_path, "x")
+    assert again.returncode == 1
+    assert "x is finished and its checkpoints are gone; give another --out, or --fresh." in again.stderr
+    assert (tmp_path / "x" / "metrics.jsonl").read_bytes() == before
 
 
 def test_tensorboard_goes_on_after_a_resume(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def read_image(path: Path) -> Image.Image:
     except IsADirectoryError as error:
         raise UserError(f"{path} is a folder; give the path of an image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{path} is too large: {error}") from error
+        raise UserError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is no image that can be read: {error}.") from error
 
@@ -61,7 +61,7 @@ def fit_image(picture: Image.Image, image_shape: Sequence[int]) -> UInt8[Tensor,
     channels, height, width = image_shape
     if picture.mode.startswith("I") or picture.mode == "F":
         levels = np.asarray(picture, dtype=np.float64)
-        scale = 255 / 65535 if levels.max() > 255 else 1.0
+        scale = 255 / 65535 if picture.mode.startswith("I;16") or levels.max() > 255 else 1.0
         picture = Image.fromarray((levels * scale).clip(0, 255).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

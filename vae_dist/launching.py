@@ -16,7 +16,7 @@ from types import FrameType
 
 from vae_dist.environment import LAUNCHER_PID, has_launcher
 from vae_dist.errors import UserError
-from vae_dist.signals import EXIT_CODES, SIGNALS, StopSignals
+from vae_dist.signals import EXIT_CODES, SIGNALS, StopSignals, heeded
 
 POLL_S = 0.1
 GRACE_S = 10.0  # for the other ranks to end by themselves after one failed
@@ -47,7 +47,7 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
             if rank.poll() is None:
                 rank.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
+    previous = {number: signal.signal(number, forward) for number in heeded()}
     if signals.reason is not None:
         forward(next(number for number, reason in SIGNALS.items() if reason == signals.reason))
     try:

@@ -208,9 +208,13 @@ class RunFolder:
             strangers = [path.name for path in self.path.iterdir() if path.name != "lock"]
             if strangers:
                 raise UsageError(f"{self.path} is no run and not empty ({strangers[0]} is in it); give another --out.")
-        elif changed := differences(load_config(file), config):
+        elif self._has_begun() and (changed := differences(load_config(file), config)):
             self._check_changes(changed)
         replace_file(file, config.to_yaml().encode())
+
+    def _has_begun(self) -> bool:
+        """Whether anything here came of the config: a start that failed before its first step binds nobody."""
+        return (self.path / "metrics.jsonl").exists() or any((self.path / CHECKPOINTS).glob("*"))
 
     def _check_changes(self, changed: Mapping[str, tuple[Any, Any]]) -> None:
         if refused := {key: values for key, values in changed.items() if key not in CHANGEABLE}:
@@ -235,6 +239,8 @@ class RunFolder:
             and any(path.is_dir() and ".tmp-" not in path.name for path in folder.iterdir())
         ):
             raise UserError(f"{folder} has checkpoints and none is whole; look at them, or begin again with --fresh.")
+        if newest is None and self.is_finished():
+            raise UserError(f"{self.path} is finished and its checkpoints are gone; give another --out, or --fresh.")
         if newest is not None:
             self._check_changes(
                 {key: pair for key, pair in differences(newest.config, config).items() if key not in CHANGEABLE}

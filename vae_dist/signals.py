@@ -12,9 +12,16 @@ REASONS: tuple[StopReason, ...] = ("preempted", "interrupted")
 SIGNALS: dict[int, StopReason] = {
     signal.SIGTERM: "preempted",
     getattr(signal, "SIGUSR1", signal.SIGTERM): "preempted",
+    getattr(signal, "SIGHUP", signal.SIGTERM): "preempted",
     signal.SIGINT: "interrupted",
 }
 EXIT_CODES: dict[StopReason, int] = {"preempted": 75, "interrupted": 130}  # 0 would read as finished
+
+
+def heeded() -> list[int]:
+    """Those of the signals that mean this process: nohup has the end of the terminal ignored."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    return [number for number in SIGNALS if number != hang_up or signal.getsignal(number) != signal.SIG_IGN]
 
 
 @contextmanager
@@ -23,7 +30,7 @@ def ending_at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in heeded()}
     try:
         yield
     finally:
@@ -32,7 +39,10 @@ def ending_at_once() -> Iterator[None]:
 
 
 class StopSignals:
-    """While entered: SIGTERM, SIGUSR1 and Ctrl-C only note that the run should stop; a second Ctrl-C stops at once."""
+    """While entered, SIGTERM, SIGUSR1, SIGHUP and Ctrl-C only note that the run should stop.
+
+    A second Ctrl-C stops at once.
+    """
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
@@ -40,7 +50,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._note) for number in heeded()}
         return self
 
     def __exit__(

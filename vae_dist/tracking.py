@@ -4,7 +4,8 @@ The bar is for a terminal; on a pipe there are plain lines instead.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
@@ -74,11 +75,12 @@ class Reporter:
         table = Table.grid(padding=(0, 2))
         for name, fact in facts.items():
             table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
-        self._console.print(table)
-        if self._console.is_terminal:
-            self._progress = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
-            self._task = self._progress.add_task("", total=self._steps, completed=self._first, figures="", pace="")
-            self._progress.start()
+        with self._whether_heard_or_not():
+            self._console.print(table)
+            if self._console.is_terminal:
+                self._progress = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
+                self._task = self._progress.add_task("", total=self._steps, completed=self._first, figures="", pace="")
+                self._progress.start()
 
     def use_trackers(self, accelerator: Accelerator, config: Config, identity: str) -> None:
         """Send figures to accelerate's trackers too, going on with the same tracked run after a resume."""
@@ -99,9 +101,7 @@ class Reporter:
         """Move the bar, if it is time to."""
         if self._progress is not None and (now := time.monotonic()) - self._shown > REFRESH_S:
             self._shown = now
-            self._progress.update(
-                self._task, completed=step, figures=self._figures, pace=self._pace(step), refresh=True
-            )
+            self._move(self._progress, step)
 
     def training(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of the steps since the last log step, in nats an image."""
@@ -122,19 +122,31 @@ class Reporter:
     def say(self, message: str | Table) -> None:
         """Something with lines of its own."""
         if self._console is not None:
-            self._console.print(message, highlight=False, markup=False, soft_wrap=isinstance(message, str))
+            with self._whether_heard_or_not():
+                self._console.print(message, highlight=False, markup=False, soft_wrap=isinstance(message, str))
 
     def stop(self, step: int) -> None:
         """Leave the bar as it is and go on with plain lines."""
         if self._progress is not None:
-            self._progress.update(
-                self._task, completed=step, figures=self._figures, pace=self._pace(step), refresh=True
-            )
-            self._progress.stop()
+            self._move(self._progress, step)
+            with self._whether_heard_or_not():
+                self._progress.stop()
             self._progress = None
         if self._accelerator is not None:
             for tracker in self._accelerator.trackers:
                 tracker.finish()
+
+    def _move(self, bar: Progress, step: int) -> None:
+        with self._whether_heard_or_not():
+            bar.update(self._task, completed=step, figures=self._figures, pace=self._pace(step), refresh=True)
+
+    @contextmanager
+    def _whether_heard_or_not(self) -> Iterator[None]:
+        """While entered, a terminal or pipe that is closed ends the telling and not the run."""
+        try:
+            yield
+        except (OSError, SystemExit):  # the latter is rich's answer to a closed pipe
+            self._console = self._progress = None
 
     def _log(self, figures: Mapping[str, Any]) -> None:
         if self._keep is not None:

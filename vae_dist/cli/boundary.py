@@ -4,6 +4,7 @@
 """
 
 import functools
+import io
 import os
 import sys
 import warnings
@@ -33,6 +34,9 @@ def run(app: typer.Typer) -> None:
     # 8 % on a quiet machine and gives back most of it on a busy one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     warnings.showwarning = _tell_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # not every terminal has a −
     real_stderr = sys.stderr
     if wanted_rank() > 0:  # what all ranks would say alike, rank 0 says
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -83,12 +87,20 @@ def _message(error: Exception) -> str | None:
     """What to tell of an error, or None for one that is a mistake of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "Allocator: can't" in str(error):
+    if _is_lack_of_memory(error):
         reason = str(error).partition("Allocator: ")[2] or str(error)
-        return f"There is not enough memory ({reason.partition('. ')[0]}): a smaller model or batch takes less."
+        return (
+            f"There is not enough memory ({reason.partition('. ')[0]}): a smaller model takes less, or fewer at a time."
+        )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'The system says'}: {error.strerror}."
     return None
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """As Python, CUDA, torch's CPU allocator or C++ say it."""
+    names = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return names or any(words in str(error) for words in ("Allocator: can't", "bad_alloc"))
 
 
 def _tell(message: str) -> None:

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from vae_dist.models import Model
 
 IMAGES = Path("images")
+MOST_SAMPLES = 10_000  # in one picture
 VALIDATION_IMAGES = 16  # reconstructed where no picture is given
 
 
 @tells_errors
 @on_main_only
 def sample(
-    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 64,
+    n: Annotated[int, typer.Option("--n", min=1, max=MOST_SAMPLES, help="How many.")] = 64,
     checkpoint: CheckpointPath = None,
     seed: Seed = 0,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="Factor of the prior's noise; lower is likelier and less varied.")
+        float, typer.Option(min=0.0, max=100.0, help="Factor of the prior's noise; lower is likelier and less varied.")
     ] = 1.0,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = IMAGES / "samples.png",
     debug: Debug = False,

@@ -53,7 +53,7 @@ def _train(
     from vae_dist.errors import UsageError
     from vae_dist.run_folder import RUNS
 
-    path = find_config(config or DEFAULT_CONFIG)
+    path = find_config(DEFAULT_CONFIG if config is None else config)
     overrides = [*(settings or []), *([f"train.precision={precision}"] if precision else [])]
     loaded = load_config(path, overrides)
     wanted = num_processes or wanted_processes()
