@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "Usage: vae-dist" in result.stdout
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_told(vae_dist: Command) -> None:
+    assert vae_dist("--version").stdout == f"{version('vae-dist')}\n"
 
 
 def test_importing_the_package_imports_no_torch() -> None:

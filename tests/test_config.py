@@ -17,6 +17,8 @@ def test_shipped_configs_load(name: str) -> None:
     ("override", "complaint"),
     [
         ("model.h_dmi=3", "unknown key model.h_dmi; did you mean model.h_dim?"),
+        ("optim.learning_rate=3", "unknown key optim.learning_rate; known here are kind, lr, betas"),
+        ("train.steps=-3", "--set: train.steps is -3"),
         ("h_dim=3", "unknown key h_dim; did you mean model.h_dim?"),
         ("trian.steps=3", "unknown key trian; did you mean train?"),
         ("train.steps=-1", "train.steps is -1: it should be greater than 0"),

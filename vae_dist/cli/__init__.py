@@ -1,5 +1,7 @@
 """The command line. Heavy imports happen inside commands, so that every --help answers at once."""
 
+from typing import Annotated
+
 import typer
 
 from vae_dist.cli.boundary import run
@@ -8,14 +10,34 @@ from vae_dist.cli.info import info
 from vae_dist.cli.pictures import interpolate, reconstruct, sample
 from vae_dist.cli.train import train
 
+
+def tell_version(wanted: bool) -> None:
+    """Print the version of the installed package, and end."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("vae-dist"))
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="vae-dist",
-    help="Train variational autoencoders on images, from one CPU to many GPUs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def program(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Tell the version and end.", is_eager=True, callback=tell_version)
+    ] = False,
+) -> None:
+    """Train variational autoencoders on images, from one CPU to many GPUs."""
+
+
 for command in (train, sample, reconstruct, interpolate, evaluate, info):
     app.command()(command)
 

@@ -49,17 +49,17 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         UsageError: the file is no YAML mapping, a key is unknown, or a value is out of range.
     """
     content = _read_yaml(path)
-    for override in overrides:
-        _apply_override(content, override)
-    return parse_config(content, origin=str(path))
+    overridden = [_apply_override(content, override) for override in overrides]
+    return parse_config(content, str(path), overridden)
 
 
-def parse_config(content: Any, origin: str) -> Config:
-    """Check plain data (from YAML or JSON) and make it a `Config`; `origin` names it in errors."""
+def parse_config(content: Any, origin: str, overridden: Iterable[str] = ()) -> Config:
+    """Check plain data (from YAML or JSON) and make it a `Config`; errors name its `origin`, or --set."""
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise UsageError("\n".join(f"{origin}: {_explain(detail)}" for detail in error.errors())) from error
+        told = [f"{'--set' if _key(detail) in overridden else origin}: {_explain(detail)}" for detail in error.errors()]
+        raise UsageError("\n".join(told)) from error
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -92,7 +92,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {key: {} if value is None else value for key, value in content.items()}  # an empty section
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def _apply_override(content: dict[str, Any], override: str) -> str:
+    """Lay it over the content; its key is returned."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {override}: write it as section.key=value.")
@@ -106,15 +107,19 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
             raise UsageError(f"--set {override}: {section} has no keys of its own.")
         content = content[section]
     content[name] = value
+    return key.strip()
+
+
+def _key(detail: ErrorDetails) -> str:
+    return ".".join(str(part) for part in detail["loc"])
 
 
 def _explain(detail: ErrorDetails) -> str:
     """One pydantic error as a sentence that names the key and, for an unknown one, the nearest right one."""
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location)
+    key = _key(detail)
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown key {key}; {_nearest(location)}"
+            return f"unknown key {key}; {_nearest(key.split('.'))}"
         case "value_error":
             return detail["msg"].removeprefix("Value error, ") + "."
         case _:
@@ -131,7 +136,7 @@ def _nearest(location: Sequence[str]) -> str:
     if by_name:
         return f"did you mean {'.'.join([*location[:-1], by_name[0]])}?"
     elsewhere = [key for key in known if key.split(".")[-1] == name] or difflib.get_close_matches(
-        ".".join(location), known, n=1, cutoff=0.5
+        ".".join(location), known, n=1, cutoff=0.75
     )
     if elsewhere:
         return f"did you mean {elsewhere[0]}?"
