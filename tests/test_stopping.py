@@ -81,12 +81,14 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(tmp_path: Path, numb
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start a command; whatever a failing test leaves is ended."""
     started: list[Running] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 
     def start_one(*arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> Running:
         started.append(Running(tmp_path, *arguments, launcher=launcher))
         return started[-1]
 
     yield start_one
+    signal.signal(signal.SIGHUP, before)
     for running in started:
         running.process.kill()
         running.process.wait()
@@ -117,6 +119,18 @@ def test_a_signal_to_the_launcher_or_any_rank_stops_all_with_a_checkpoint(
     running = start(*ENDLESS, "--num-processes", "3")
     running.wait_until(running.is_training)
     os.kill(running.process.pid if isinstance(receiver, str) else running.ranks()[receiver], number)
+    assert running.process.wait(30) == 75, running.errors()
+    stopped_whole(running, "preempted")
+
+
+def test_nohup_lets_a_run_outlive_its_terminal(start: Callable[..., Running]) -> None:
+    running = start(*ENDLESS, "--num-processes", "2", launcher=("nohup", sys.executable))
+    running.wait_until(running.is_training)
+    for pid in (running.process.pid, *running.ranks()):
+        os.kill(pid, signal.SIGHUP)
+    time.sleep(2)
+    assert running.process.poll() is None
+    running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(30) == 75, running.errors()
     stopped_whole(running, "preempted")
 
