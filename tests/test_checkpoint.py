@@ -164,11 +164,17 @@ def test_folders_without_a_checkpoint_are_told(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="holds no whole checkpoint"):
         load_model(tmp_path)
+    (tmp_path / "run.json").touch()
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        load_model(tmp_path)
     with pytest.raises(UserError, match="There is no"):
         load_model(tmp_path / "absent")
     (tmp_path / "step-00000001").mkdir()
     with pytest.raises(UserError, match=r"no manifest\.json"):
         load_model(tmp_path / "step-00000001")
+    (tmp_path / "checkpoints" / "step-00000001").mkdir()
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match="holds no whole checkpoint"):
+        load_model(tmp_path)
 
 
 def test_a_full_disk_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

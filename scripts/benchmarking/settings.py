@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from vae_dist.config import Config
-from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.devices import best_precision
 
 CLASSIC = {"kind": "mlp", "h_dim": 200, "z_dim": 20}
 CONV = {"kind": "conv", "width": 64, "blocks": 4, "z_dim": 40, "prior": "flow", "flow_couplings": 6}
@@ -13,7 +15,7 @@ HIERARCHICAL = {"kind": "hierarchical", "width": 32, "blocks": 1, "z_dim": 4, "g
 CLIP_NORM, EMA_DECAY = 5.0, 0.999  # the defaults
 LEARNING_RATE = 1e-4  # small, so that no loop's numbers go astray
 # Where a CPU has no instructions for bf16, it takes a hundred times as long.
-PRECISIONS = ("fp32", "bf16") if cpu_flags() & FAST_BF16_FLAGS else ("fp32",)
+PRECISIONS = ("fp32", "bf16") if best_precision(torch.device("cpu")) == "bf16" else ("fp32",)
 
 
 @dataclass(frozen=True)

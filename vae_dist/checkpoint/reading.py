@@ -170,7 +170,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if step_of(path) is not None or (path / MANIFEST).exists():
         return Checkpoint.open(path)
     newest = latest_checkpoint(path / CHECKPOINTS)
-    if newest is None and (path / "run.json").exists():
+    if newest is None and (path / "run.json").exists() and not checkpoint_folders(path / CHECKPOINTS):
         raise UserError(f"{path} has no checkpoint yet: one comes every train.checkpoint_minutes, and at the end.")
     if newest is None:
         raise UserError(f"{path} holds no whole checkpoint; give the folder of a run or of a checkpoint.")

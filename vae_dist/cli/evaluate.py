@@ -42,9 +42,9 @@ def evaluate(
     try:
         with world.contact():
             # The main process says which: a run that is being trained has another newest one a moment later.
-            path = world.on_main(lambda: str(find_checkpoint(checkpoint or newest_run()).path))
-            path = world.broadcast_json(path)
-            found = world.together(lambda: find_checkpoint(Path(path)))
+            here = world.on_main(lambda: find_checkpoint(checkpoint or newest_run()))
+            path = Path(world.broadcast_json(str(here.path) if here else None))
+            found = world.together(lambda: here or find_checkpoint(path))
             source = world.together(lambda: load_source(found.config.data)).to(world.device)
             chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
             model = found.load_model().to(world.device)

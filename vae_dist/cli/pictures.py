@@ -1,5 +1,6 @@
 """`vae-dist sample`, `reconstruct` and `interpolate`: from a checkpoint to a picture."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,13 @@ MOST_SAMPLES = 10_000  # in one picture
 VALIDATION_IMAGES = 16  # reconstructed where no picture is given
 
 
+def finite(value: float) -> float:
+    """An option's value, if it is a number: no range keeps NaN out."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number.")
+    return value
+
+
 @tells_errors
 @on_main_only
 def sample(
@@ -26,7 +34,8 @@ def sample(
     checkpoint: CheckpointPath = None,
     seed: Seed = 0,
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=100.0, help="Factor of the prior's noise; lower is likelier and less varied.")
+        float,
+        typer.Option(min=0.0, callback=finite, help="Factor of the prior's noise; lower is likelier and less varied."),
     ] = 1.0,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = IMAGES / "samples.png",
     debug: Debug = False,
