@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-DataName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist"]
+DataName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist", "folder"]
 Binarization = Literal["dynamic", "static", "none"]
 # YAML 1.1 reads a bare on or off as a truth value.
 Switch = Annotated[
@@ -41,7 +41,8 @@ class DataConfig(Section):
     """Which images, and what the likelihood is asked about."""
 
     name: DataName = "digits"
-    root: Path | None = Field(None, description="folder to look into first")
+    root: Path | None = Field(None, description="folder to look into first; folder: that of the pictures")
+    size: int | None = Field(None, gt=0, description="folder: pixels, height and width; null: the pictures' own")
     binarize: Binarization = Field(
         "dynamic",
         description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: grey levels",
@@ -49,9 +50,11 @@ class DataConfig(Section):
     val_size: int | None = Field(None, ge=0, description="images held out at the end of train; null: the data's own")
 
     @model_validator(mode="after")
-    def _fixed_draw(self) -> Self:
+    def _belongs_together(self) -> Self:
         if self.name == "binarized-mnist" and self.binarize != "static":
             raise ValueError("data.name binarized-mnist is one fixed draw: set data.binarize to static")
+        if self.size is not None and self.name != "folder":
+            raise ValueError("data.size is for data.name folder: leave it out")
         return self
 
 

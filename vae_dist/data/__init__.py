@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vae_dist.config import DataConfig
-from vae_dist.data import binarized_mnist, digits, mnist
+from vae_dist.data import binarized_mnist, digits, folder, mnist
 from vae_dist.data.binarization import binarize_once, to_unit
 from vae_dist.data.source import Source
 from vae_dist.errors import UsageError
@@ -37,3 +37,6 @@ def _load(config: DataConfig) -> tuple[Source, int]:
             return mnist.load_mnist(config.name, config.root), mnist.VAL_SIZE
         case "binarized-mnist":
             return binarized_mnist.load_binarized_mnist(config.root), 0
+        case "folder":
+            source = folder.load_folder(config.root, config.size)
+            return source, folder.held_out(source)

@@ -1,0 +1,109 @@
+"""Pictures of one's own: which are found, what becomes of them, and what is told of those that don't fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Command
+from vae_dist.config import DataConfig, parse_config
+from vae_dist.data import Source, load_source
+from vae_dist.errors import UsageError, UserError
+
+COLOURS = {"red": (200, 10, 20), "sea": (10, 90, 180), "grey": (7, 7, 7)}
+
+
+def put(path: Path, colour: tuple[int, int, int] = COLOURS["red"], width: int = 12, height: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), colour).save(path)
+
+
+def load(root: Path, **settings: object) -> Source:
+    return load_source(DataConfig.model_validate({"name": "folder", "root": root, "binarize": "none", **settings}))
+
+
+def test_pictures_of_all_subfolders_are_one_split_of_which_a_tenth_is_held_out(tmp_path: Path) -> None:
+    for number in range(10):
+        put(tmp_path / "red" / f"{number}.png")
+        put(tmp_path / "blue" / "sea" / f"{number}.bmp", COLOURS["sea"])
+    (tmp_path / "notes.txt").write_text("no picture")
+    put(tmp_path / ".hidden.png")
+    source = load(tmp_path)
+    assert {split: source.size(split) for split in source.splits} == {"train": 18, "val": 2}
+    assert source.image_shape == (3, 8, 12)
+    every = torch.cat([source.splits["train"], source.splits["val"]])
+    for colour in ("red", "sea"):
+        assert (every == torch.tensor(COLOURS[colour]).view(3, 1, 1)).all((1, 2, 3)).sum() == 10
+
+
+def test_the_last_pictures_are_any_and_not_the_last_folder(tmp_path: Path) -> None:
+    for number in range(100):
+        put(tmp_path / ("a" if number < 50 else "b") / f"{number}.png", COLOURS["red" if number < 50 else "sea"], 2, 2)
+    held_out = load(tmp_path, val_size=40).splits["val"][:, 2, 0, 0]
+    assert 10 <= int((held_out == COLOURS["sea"][2]).sum()) <= 30
+    assert torch.equal(held_out, load(tmp_path, val_size=40).splits["val"][:, 2, 0, 0])
+
+
+def test_train_val_and_test_are_splits(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 2), ("test", 1), ("others", 4)):
+        for number in range(count):
+            put(tmp_path / split / f"{number}.png")
+    source = load(tmp_path)
+    assert {split: source.size(split) for split in source.splits} == {"train": 3, "val": 2, "test": 1}
+
+
+def test_pictures_are_grey_if_all_are(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", COLOURS["grey"])
+    Image.fromarray(np.full((8, 12), 9, np.uint8)).save(tmp_path / "b.png")
+    source = load(tmp_path)
+    assert source.image_shape == (1, 8, 12)
+    assert sorted(source.splits["train"][:, 0, 0, 0].tolist()) == [7, 9]
+    put(tmp_path / "c.png")
+    assert load(tmp_path).image_shape == (3, 8, 12)
+
+
+def test_pictures_of_different_sizes_need_one(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", width=12, height=8)
+    put(tmp_path / "b.png", width=8, height=12)
+    with pytest.raises(UsageError, match=r"(12 × 8|8 × 12) pixels, and .* --set data.size=PIXELS"):
+        load(tmp_path)
+    assert load(tmp_path, size=6).image_shape == (3, 6, 6)
+
+
+def test_a_missing_folder_and_a_folder_without_pictures_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--set data\.root=FOLDER"):
+        load_source(DataConfig(name="folder"))
+    with pytest.raises(UserError, match=r"no folder .*nowhere"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no picture in"):
+        load(tmp_path)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    with pytest.raises(UserError, match=r"b\.png"):
+        load(tmp_path)
+
+
+def test_a_size_is_for_folders() -> None:
+    with pytest.raises(UsageError, match=r"data.size is for data.name folder"):
+        parse_config({"data": {"size": 32}}, "here")
+
+
+def test_a_run_on_pictures_from_training_to_scores(tmp_path: Path, vae_dist: Command) -> None:
+    for number in range(60):
+        put(tmp_path / "pictures" / f"{number}.png", COLOURS["sea"], width=16 + number % 3, height=20)
+    network = ("model.width=8", "model.z_dim=4", "model.flow_width=8", "data.root=pictures", "data.size=16")
+    steps = ("train.steps=3", "train.batch_size=6", "train.micro_batches=2", "train.threads=1", "train.precision=fp32")
+    trained = vae_dist("train", "folder", *(part for setting in network + steps for part in ("--set", setting)))
+    assert trained.returncode == 0, trained.stderr
+    assert "folder (pictures): 54 train + 6 val" in trained.stdout
+    scored = vae_dist("evaluate", "--k", "2", "--json")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["images"] == 6
+    assert vae_dist("reconstruct").returncode == 0
+    assert (tmp_path / "images" / "reconstructions.png").exists()

@@ -1,0 +1,91 @@
+"""Pictures of one's own: all files in a folder and its subfolders that are named like one, decoded at the start."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vae_dist.data.source import Source
+from vae_dist.errors import UsageError, UserError
+from vae_dist.images import fit_image, read_image
+
+NAME = "folder"
+SPLITS = ("train", "val", "test")
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
+
+
+def load_folder(root: Path | None, size: int | None) -> Source:
+    """The pictures below a folder: those in its subfolders `train`, `val` and `test`, or else all as one split.
+
+    Their order scrambles their names, so that the last, which may be held out, are any and not the last class. They are
+    grey if every one of them is, else RGB.
+
+    Args:
+        root: the folder.
+        size: height and width that every picture is cropped and resized to; None where they are all alike.
+
+    Raises:
+        UsageError: no folder is named, or the pictures have different sizes and `size` is None.
+        UserError: there is no such folder, no picture in it, or a picture can't be read.
+    """
+    if root is None:
+        raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
+    root = root.expanduser()
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): set data.root to one with pictures.")
+    split_up = (root / "train").is_dir()
+    folders = {split: root / split for split in SPLITS if (root / split).is_dir()} if split_up else {"train": root}
+    paths = {split: _pictures_in(folder) for split, folder in folders.items()}
+    height, width = (size, size) if size else _common_size([path for part in paths.values() for path in part])
+    splits = {split: _decode(part, height, width) for split, part in paths.items()}
+    if all(_is_grey(images) for images in splits.values()):
+        splits = {split: images[:, :1].clone() for split, images in splits.items()}
+    return Source(NAME, str(root), splits)
+
+
+def held_out(source: Source) -> int:
+    """How many images are held out unless told otherwise: none where there is a split for it."""
+    return 0 if "val" in source.splits else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * source.size("train")))
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if not found:
+        raise UserError(f"There is no picture in {folder}; these are looked for: {', '.join(sorted(SUFFIXES))}.")
+    return sorted(found, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
+
+
+def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """Height and width of all."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        sizes = list(pool.map(lambda path: read_image(path).size, paths))
+    for path, size in zip(paths, sizes, strict=True):
+        if size != sizes[0]:
+            raise UsageError(
+                f"{paths[0]} has {sizes[0][0]} × {sizes[0][1]} pixels, and {path} {size[0]} × {size[1]}: "
+                "crop and resize all to one size with --set data.size=PIXELS."
+            )
+    width, height = sizes[0]
+    return height, width
+
+
+def _decode(paths: Sequence[Path], height: int, width: int) -> UInt8[Tensor, "n 3 h w"]:
+    images = torch.empty(len(paths), 3, height, width, dtype=torch.uint8)
+
+    def decode(place: int) -> None:
+        images[place] = fit_image(read_image(paths[place]), (3, height, width))
+
+    with ThreadPoolExecutor(
+        torch.get_num_threads()
+    ) as pool:  # Pillow lets other threads run while it decodes and resizes
+        list(pool.map(decode, range(len(paths))))
+    return images
+
+
+def _is_grey(images: UInt8[Tensor, "n 3 h w"]) -> bool:
+    return bool((images == images[:, :1]).all())
