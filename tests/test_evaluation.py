@@ -187,3 +187,9 @@ def test_a_trained_linear_model_meets_its_exact_likelihood(tmp_path: Path) -> No
     assert abs(estimates.mean().item() - exact) < 3 * standard_error + 1e-3  # float32 sums of 784 pixels
     assert found[0] is not None
     assert found[0].neg_elbo - exact < 0.5  # both networks have learned
+
+
+def test_an_evaluation_tells_how_far_it_is(model: LinearGaussian, source: Source) -> None:
+    told: list[int] = []
+    evaluate(model, source, "test", tell=told.append)
+    assert told == [100, 200, 250]

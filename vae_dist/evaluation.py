@@ -82,6 +82,7 @@ def evaluate(
     precision: Precision = "fp32",
     draws_at_once: int | None = None,
     team: Team | None = None,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> Figures | None:
     """Score a split with k draws of z an image.
 
@@ -95,6 +96,7 @@ def evaluate(
         draws_at_once: draws of z an image that are scored together; fewer take less memory and give the same figures.
             None: as many as suit the model.
         team: the processes that share the work; all of them get the figures.
+        tell: called now and then with the number of images that were scored so far.
 
     Returns:
         The figures, or None if a process was told to stop.
@@ -117,6 +119,7 @@ def evaluate(
             if turn < len(mine):
                 block = blocks[mine[turn]]
                 per_image[block.start : block.stop], moments[mine[turn]] = score(block)
+            tell(min(size, (turn + 1) * team.processes * BLOCK))
     team.add(per_image)
     variance = _variance_of_means(moments, len(blocks), size, model.latent_size, team)
     active_units = int((variance > ACTIVE_VARIANCE).sum())

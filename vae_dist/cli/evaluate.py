@@ -1,6 +1,8 @@
 """`vae-dist evaluate`."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -49,7 +51,8 @@ def evaluate(
             chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
             model = found.load_model().to(world.device)
             team = Team(world.rank, world.processes, world.add)
-            figures = score(model, source, chosen, k=k, seed=seed, precision=precision, team=team)
+            with _progress(source.size(source.split_named(chosen)), visible=world.is_main) as tell:
+                figures = score(model, source, chosen, k=k, seed=seed, precision=precision, team=team, tell=tell)
     finally:
         world.leave()
     if figures is None or not world.is_main:  # nobody stops this team; the others have nothing to tell
@@ -62,6 +65,19 @@ def evaluate(
         console = Console()
         console.print(_table(found, figures))
         console.print(_protocol(found, figures), soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
+    """A bar of the images that are scored, on stderr and gone at the end; none where nobody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), "images", TimeRemainingColumn(), "left")
+    with Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal)) as bar:
+        task = bar.add_task("", total=images)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _record(checkpoint: "Checkpoint", figures: "Figures") -> dict[str, Any]:
