@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from vae_dist import generation
-from vae_dist.config import Config
+from vae_dist.config import Config, ModelConfig
 from vae_dist.data import Source
 from vae_dist.evaluation import evaluate
 from vae_dist.likelihoods import Bernoulli
-from vae_dist.models import FlatModel, HierarchicalVAE, Model, initial_model
+from vae_dist.models import FlatModel, HierarchicalVAE, Model, VariationalAutoEncoder, build_model, initial_model
 from vae_dist.objectives import ELBO, IWAE, DoublyReparameterizedIWAE, build_objective
 from vae_dist.priors import StandardNormal
 
@@ -209,3 +209,13 @@ def test_the_example_in_contributing_is_a_model() -> None:
     loss.loss.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert generation.sample(model.eval(), 2, seed=0).shape == (2, 1, 6, 7)
+
+
+@pytest.mark.parametrize(("activation", "floor"), [("relu", 0.0), ("gelu", -0.17)])
+def test_hidden_units_have_the_activation_that_is_asked_for(activation: str, floor: float) -> None:
+    """A ReLU is never negative; a GELU's least value is −0.17."""
+    settings = {"kind": "mlp", "h_dim": 64, "depth": 2, "activation": activation}
+    model = build_model(ModelConfig.model_validate(settings), (1, 8, 8))
+    assert isinstance(model, VariationalAutoEncoder)
+    hidden = model.image_to_hidden(3 * torch.randn(200, 64))
+    assert floor - 0.005 < hidden.min() <= floor + 0.005

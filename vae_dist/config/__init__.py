@@ -9,6 +9,7 @@ from vae_dist.config.loading import (
     shipped_configs,
 )
 from vae_dist.config.sections import (
+    Activation,
     Binarization,
     Config,
     DataConfig,
@@ -21,6 +22,7 @@ from vae_dist.config.sections import (
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "Activation",
     "Binarization",
     "Config",
     "DataConfig",

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist", "folder"]
 Binarization = Literal["dynamic", "static", "none"]
+Activation = Literal["relu", "gelu"]
 # YAML 1.1 reads a bare on or off as a truth value.
 Switch = Annotated[
     Literal["auto", "on", "off"],
@@ -19,6 +20,7 @@ Switch = Annotated[
 USERS = {
     "h_dim": ("kind", ("mlp",)),
     "depth": ("kind", ("mlp",)),
+    "activation": ("kind", ("mlp",)),
     "width": ("kind", ("conv", "hierarchical")),
     "blocks": ("kind", ("conv", "hierarchical")),
     "patch": ("kind", ("conv", "hierarchical")),
@@ -64,6 +66,7 @@ class ModelConfig(Section):
     kind: Literal["mlp", "conv", "hierarchical"] = "mlp"
     h_dim: int = Field(200, gt=0, description="mlp: hidden units")
     depth: int = Field(1, ge=0, description="mlp: hidden layers each way; 0: linear")
+    activation: Activation = Field("relu", description="mlp: of hidden layers; gelu learns more a step")
     z_dim: int = Field(20, gt=0, description="latent dimensions; hierarchical: at each position of each group")
     width: int = Field(64, gt=0, description="conv, hierarchical: channels")
     blocks: int = Field(2, gt=0, description="conv: residual blocks each way; hierarchical: a group and a level")

@@ -36,6 +36,7 @@ def build_model(config: ModelConfig, image_shape: ImageShape) -> Model:
                 config.h_dim,
                 config.z_dim,
                 depth=config.depth,
+                activation=config.activation,
                 image_shape=image_shape,
                 likelihood=likelihood,
                 prior=build_prior(config, image_shape),

@@ -6,10 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_dist.config import Activation
 from vae_dist.distributions import DiagonalGaussian, positive_sigma
 from vae_dist.likelihoods import Bernoulli, Likelihood
 from vae_dist.models.base import FlatModel, ImageShape
 from vae_dist.priors import Prior, StandardNormal
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 
 class VariationalAutoEncoder(FlatModel):
@@ -20,6 +23,7 @@ class VariationalAutoEncoder(FlatModel):
         h_dim: hidden units of a layer.
         z_dim: latent dimensions.
         depth: hidden layers of the encoder and of the decoder; without any, both are linear.
+        activation: of the hidden layers.
         image_shape: (channels, height, width) that the pixels make up; one row of grey ones unless given.
         likelihood: what the decoder's outputs mean; Bernoulli logits unless given.
         prior: p(z); standard normal unless given.
@@ -32,6 +36,7 @@ class VariationalAutoEncoder(FlatModel):
         z_dim: int = 20,
         *,
         depth: int = 1,
+        activation: Activation = "relu",
         image_shape: ImageShape | None = None,
         likelihood: Likelihood | None = None,
         prior: Prior | None = None,
@@ -42,10 +47,10 @@ class VariationalAutoEncoder(FlatModel):
             raise ValueError(f"An image of shape {image_shape} doesn't have {input_dim} pixels.")
         channels, height, width = image_shape
         self._output_shape = (self.likelihood.parameters_per_pixel(channels), height, width)
-        self.image_to_hidden = _hidden_layers(input_dim, h_dim, depth)
+        self.image_to_hidden = _hidden_layers(input_dim, h_dim, depth, activation)
         self.hidden_to_mu = nn.Linear(h_dim if depth else input_dim, z_dim)
         self.hidden_to_sigma = nn.Linear(h_dim if depth else input_dim, z_dim)
-        self.z_to_hidden = _hidden_layers(z_dim, h_dim, depth)
+        self.z_to_hidden = _hidden_layers(z_dim, h_dim, depth, activation)
         self.hidden_to_image = nn.Linear(h_dim if depth else z_dim, math.prod(self._output_shape))
 
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> tuple[Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
@@ -75,7 +80,9 @@ class VariationalAutoEncoder(FlatModel):
         return images
 
 
-def _hidden_layers(inputs: int, units: int, depth: int) -> nn.Sequential:
-    """So many linear layers, each with a ReLU after it."""
-    layers = [(nn.Linear(inputs if number == 0 else units, units), nn.ReLU()) for number in range(depth)]
+def _hidden_layers(inputs: int, units: int, depth: int, activation: Activation) -> nn.Sequential:
+    """So many linear layers, each with an activation after it."""
+    layers = [
+        (nn.Linear(inputs if number == 0 else units, units), ACTIVATIONS[activation]()) for number in range(depth)
+    ]
     return nn.Sequential(*(part for layer in layers for part in layer))
