@@ -68,7 +68,7 @@ def test_pictures_are_grey_if_all_are(tmp_path: Path) -> None:
 def test_pictures_of_different_sizes_need_one(tmp_path: Path) -> None:
     put(tmp_path / "a.png", width=12, height=8)
     put(tmp_path / "b.png", width=8, height=12)
-    with pytest.raises(UsageError, match=r"(12 × 8|8 × 12) pixels, and .* --set data.size=PIXELS"):
+    with pytest.raises(UsageError, match=r"(12 × 8|8 × 12) pixels, and .* --set data\.size=PIXELS"):
         load(tmp_path)
     assert load(tmp_path, size=6).image_shape == (3, 6, 6)
 
@@ -87,6 +87,15 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     with pytest.raises(UserError, match=r"b\.png"):
         load(tmp_path)
+
+
+def test_a_picture_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        put(tmp_path / f"{number}.png")
+    put(tmp_path / "bomb.png", width=50, height=40)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
+    with pytest.raises(UserError, match=r"bomb\.png has more than 1,500 pixels"):
+        load(tmp_path, size=4)
 
 
 def test_a_size_is_for_folders() -> None:

@@ -1,14 +1,17 @@
 """Pictures of one's own: all files in a folder and its subfolders that are named like one, decoded at the start."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 
+from vae_dist.data.places import expanded
 from vae_dist.data.source import Source
 from vae_dist.errors import UsageError, UserError
 from vae_dist.images import fit_image, read_image
@@ -35,14 +38,14 @@ def load_folder(root: Path | None, size: int | None) -> Source:
     """
     if root is None:
         raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
-    root = root.expanduser()
+    root = expanded(root)
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): set data.root to one with pictures.")
     split_up = (root / "train").is_dir()
     folders = {split: root / split for split in SPLITS if (root / split).is_dir()} if split_up else {"train": root}
     paths = {split: _pictures_in(folder) for split, folder in folders.items()}
-    height, width = (size, size) if size else _common_size([path for part in paths.values() for path in part])
-    splits = {split: _decode(part, height, width) for split, part in paths.items()}
+    width, height = (size, size) if size else read_image(paths["train"][0]).size
+    splits = {split: _decode(part, height, width, fit=size is not None) for split, part in paths.items()}
     if all(_is_grey(images) for images in splits.values()):
         splits = {split: images[:, :1].clone() for split, images in splits.items()}
     return Source(NAME, str(root), splits)
@@ -54,36 +57,30 @@ def held_out(source: Source) -> int:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    found = [path for path in named if path.is_file()]
     if not found:
         raise UserError(f"There is no picture in {folder}; these are looked for: {', '.join(sorted(SUFFIXES))}.")
     return sorted(found, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
 
 
-def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """Height and width of all."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        sizes = list(pool.map(lambda path: read_image(path).size, paths))
-    for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise UsageError(
-                f"{paths[0]} has {sizes[0][0]} × {sizes[0][1]} pixels, and {path} {size[0]} × {size[1]}: "
-                "crop and resize all to one size with --set data.size=PIXELS."
-            )
-    width, height = sizes[0]
-    return height, width
-
-
-def _decode(paths: Sequence[Path], height: int, width: int) -> UInt8[Tensor, "n 3 h w"]:
+def _decode(paths: Sequence[Path], height: int, width: int, *, fit: bool) -> UInt8[Tensor, "n 3 h w"]:
+    """All pictures in colour; `fit` says whether they may have other sizes."""
     images = torch.empty(len(paths), 3, height, width, dtype=torch.uint8)
 
     def decode(place: int) -> None:
-        images[place] = fit_image(read_image(paths[place]), (3, height, width))
+        picture = read_image(paths[place])
+        if not fit and picture.size != (width, height):
+            raise UsageError(
+                f"{paths[place]} has {picture.width} × {picture.height} pixels, and others have {width} × {height}: "
+                "crop and resize all to one size with --set data.size=PIXELS."
+            )
+        images[place] = fit_image(picture, (3, height, width))
 
-    with ThreadPoolExecutor(
-        torch.get_num_threads()
-    ) as pool:  # Pillow lets other threads run while it decodes and resizes
-        list(pool.map(decode, range(len(paths))))
+    with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        # As in `read_image`, whose threads would take each other's filter away.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        list(pool.map(decode, range(len(paths))))  # Pillow lets other threads run while it decodes and resizes
     return images
 
 

@@ -14,12 +14,13 @@ def cache_folder() -> Path:
 
 def data_places(root: Path | None) -> list[Path]:
     """The config's folder, the environment's, the user's cache, then the system's."""
-    asked = [_expanded(root)] if root else []
+    asked = [expanded(root)] if root else []
     environment = os.environ.get(ENVIRONMENT_VARIABLE)
     if environment:
-        asked.append(_expanded(environment))
+        asked.append(expanded(environment))
     return [*asked, cache_folder(), *SYSTEM_PLACES]
 
 
-def _expanded(path: str | Path) -> Path:
+def expanded(path: str | Path) -> Path:
+    """A path with a leading ~ replaced by the home folder, if it is somebody's."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user that doesn't exist
