@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "vae_dist"
 FLOORS = [
     {"errors", "seeds", "signals"},
     {"files", "environment", "devices", "provenance"},
-    {"config", "distributions", "schedules", "order", "noise", "images", "ema", "soap"},
+    {"config", "distributions", "schedules", "order", "noise", "images", "ema"},
     {"logistic_mixture", "priors", "data", "optimizers"},
     {"likelihoods"},
     {"models"},

@@ -49,14 +49,11 @@ def test_exact_reduction_gives_the_same_bits_on_any_number_of_processes(tmp_path
         assert bits(tmp_path / str(processes)) == alone
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
-def test_an_exact_run_goes_on_with_the_same_bits_on_another_number_of_processes(tmp_path: Path, optimizer: str) -> None:
-    """Three processes up to step 19, one up to 35, four to the end; against two all the way."""
-    sections = config(reduce="exact")
-    sections["optim"]["kind"] = optimizer
-    for processes, steps in ((3, 19), (1, 35), (4, 50)):
-        train_on(processes, sections | {"train": sections["train"] | {"steps": steps}}, tmp_path / "parts")
-    train_on(2, sections, tmp_path / "whole")
+def test_an_exact_run_goes_on_with_the_same_bits_on_another_number_of_processes(tmp_path: Path) -> None:
+    """Three processes up to step 20, one up to 35, four to the end; against two all the way."""
+    for processes, steps in ((3, 20), (1, 35), (4, 50)):
+        train_on(processes, config(reduce="exact", steps=steps), tmp_path / "parts")
+    train_on(2, config(reduce="exact"), tmp_path / "whole")
     parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
     assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}
 

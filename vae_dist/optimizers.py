@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
 from vae_dist.config import OptimConfig
-from vae_dist.soap import SOAP, state_shapes
 
-# What torch's optimizers keep for a parameter: names of tensors shaped like it; each also keeps a scalar `step`.
+# What each optimizer keeps for a parameter: names of tensors shaped like it; each also keeps a scalar `step`.
 MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "adamax": ("exp_avg", "exp_inf"), "sgd": ()}
 
 
@@ -36,8 +35,6 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
             return torch.optim.Adamax(
                 parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True
             )
-        case "soap":
-            return SOAP(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
         case "sgd":
             return torch.optim.SGD(parameters, lr=config.lr, weight_decay=config.weight_decay, foreach=True)
 
@@ -63,18 +60,13 @@ def clip(
 
 def state_specs(kind: str, module: nn.Module) -> dict[str, TensorSpec]:
     """Name, shape and type of every tensor that an optimizer of a kind keeps once it has taken a step."""
-    return {
-        f"{name}/{key}": TensorSpec(shape, torch.float32 if key == "step" else parameter.dtype)
-        for name, parameter in module.named_parameters()
-        for key, shape in _shapes(kind, parameter.shape).items()
-    }
-
-
-def _shapes(kind: str, shape: torch.Size) -> dict[str, tuple[int, ...]]:
-    if kind == "soap":
-        return state_shapes(shape)
-    shapes = dict.fromkeys(MOMENTS[kind], tuple(shape))
-    return {**shapes, "step": ()} if shapes else {}
+    specs = {}
+    for name, parameter in module.named_parameters():
+        for moment in MOMENTS[kind]:
+            specs[f"{name}/{moment}"] = TensorSpec(tuple(parameter.shape), parameter.dtype)
+        if MOMENTS[kind]:
+            specs[f"{name}/step"] = TensorSpec((), torch.float32)
+    return specs
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ class ObjectiveConfig(Section):
 class OptimConfig(Section):
     """How the weights move."""
 
-    kind: Literal["adamw", "soap", "adamax", "sgd"] = "adamw"
+    kind: Literal["adamw", "adamax", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
