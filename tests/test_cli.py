@@ -88,7 +88,7 @@ def test_evaluate_labels_its_figures(vae_dist: Command, trained: Path) -> None:
         "−ELBO",
         "NLL, k=2",
         "nats an image",
-        "bits a pixel",
+        "bits/dim",
         "dynamic binarization",
     ):
         assert part in table.stdout

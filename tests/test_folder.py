@@ -1,6 +1,7 @@
 """Pictures of one's own: which are found, what becomes of them, and what is told of those that don't fit."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,8 @@ def test_a_run_on_pictures_from_training_to_scores(tmp_path: Path, vae_dist: Com
     assert "folder (pictures): 54 train + 6 val" in trained.stdout
     scored = vae_dist("evaluate", "--k", "2", "--json")
     assert scored.returncode == 0, scored.stderr
-    assert json.loads(scored.stdout)["images"] == 6
+    figures = json.loads(scored.stdout)
+    assert figures["images"] == 6
+    assert figures["bits_per_dim"] == pytest.approx(figures["nll"] / (3 * 16 * 16 * math.log(2)))  # a colour is a dim
     assert vae_dist("reconstruct").returncode == 0
     assert (tmp_path / "images" / "reconstructions.png").exists()

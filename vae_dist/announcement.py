@@ -12,7 +12,7 @@ from vae_dist.runtime import World
 TARGETS = {
     "dynamic": "binarized by a fresh draw at every use",
     "static": "binarized once and for all",
-    "none": "grey levels",
+    "none": "not binarized",
 }
 
 

@@ -54,7 +54,7 @@ class Figures:
     rate_per_group: tuple[float, ...]  # of each latent group given those above it
     nll: float | None  # importance-weighted −log p(x): a tighter upper bound, down to the NLL as k grows
     nll_se: float | None
-    bits_per_dim: float | None  # nll / (pixels · log 2), where the likelihood is of discrete pixels
+    bits_per_dim: float | None  # nll / (channels · pixels · log 2), where the likelihood is of discrete levels
     active_units: int  # latent dimensions with Var_x E[z|x] > 0.01
     latent_units: int
 

@@ -124,14 +124,14 @@ def _rows(figures: "Figures") -> list[tuple[str, str, str, str]]:
     if likelihood:
         rows.append((f"NLL, k={figures.k:,}", _number(figures.nll), _number(figures.nll_se), "nats an image"))
     if figures.bits_per_dim is not None:
-        rows.append((f"NLL, k={figures.k:,}", f"{figures.bits_per_dim:.4f}", "", "bits a pixel"))
+        rows.append((f"NLL, k={figures.k:,}", f"{figures.bits_per_dim:.4f}", "", "bits/dim"))
     rows.append(("active units, Var E[z|x] > 0.01", f"{figures.active_units} of {figures.latent_units}", "", ""))
     return rows
 
 
 def _protocol(checkpoint: "Checkpoint", figures: "Figures") -> str:
     weights = "averaged" if checkpoint.has_ema else "raw"
-    targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "grey levels"}
+    targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
     return (
         f"{checkpoint.path}, {weights} weights; {targets[figures.binarization]}; "
         f"{checkpoint.config.model.likelihood} likelihood; seed {figures.seed}; {figures.precision}"

@@ -47,7 +47,7 @@ class DataConfig(Section):
     size: int | None = Field(None, gt=0, description="folder: pixels, height and width; null: the pictures' own")
     binarize: Binarization = Field(
         "dynamic",
-        description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: grey levels",
+        description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are",
     )
     val_size: int | None = Field(None, ge=0, description="images held out at the end of train; null: the data's own")
 
@@ -198,7 +198,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         if self.model.likelihood != "bernoulli" and self.data.binarize != "none":
-            raise ValueError(f"model.likelihood {self.model.likelihood} is of grey levels: set data.binarize to none")
+            raise ValueError(
+                f"model.likelihood {self.model.likelihood} is of pictures as they are: set data.binarize to none"
+            )
         if self.objective.doubly_reparameterized and (self.model.kind == "hierarchical" or self.model.prior == "vamp"):
             raise ValueError(
                 "objective.doubly_reparameterized holds for one flat latent and a prior free of the encoder: "
