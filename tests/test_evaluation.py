@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vae_dist import evaluation
 from vae_dist.checkpoint import load_model
 from vae_dist.config import Config
 from vae_dist.data import Source, load_source
@@ -15,8 +16,8 @@ from vae_dist.distributions import DiagonalGaussian
 from vae_dist.errors import UsageError
 from vae_dist.evaluation import BLOCK, Team, evaluate, targets
 from vae_dist.likelihoods import Gaussian
-from vae_dist.models import FlatModel, Terms, VariationalAutoEncoder
-from vae_dist.priors import StandardNormal
+from vae_dist.models import FlatModel, Model, Terms, VariationalAutoEncoder
+from vae_dist.priors import Prior, StandardNormal, VampPrior
 from vae_dist.training import train
 
 SIGMA = 0.3
@@ -122,20 +123,40 @@ def test_figures_are_identical_for_any_number_of_processes(
     assert asdict(shared) == asdict(alone)
 
 
-def test_more_draws_begin_with_the_fewer_and_none_are_held(
-    model: LinearGaussian, source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shapes: list[tuple[int, ...]] = []
+def noted_draws(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many draws an image `model` is going to be asked for, pass by pass."""
+    draws: list[int] = []
     terms = model.terms
 
     def noted(x: torch.Tensor, eps: torch.Tensor) -> Terms:
-        shapes.append(tuple(eps.shape))
+        draws.append(len(eps))
         return terms(x, eps)
 
     monkeypatch.setattr(model, "terms", noted)
+    return draws
+
+
+def test_more_draws_begin_with_the_fewer_and_none_are_held(
+    model: LinearGaussian, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = noted_draws(model, monkeypatch)
     evaluate(model, source, "test", k=1000)
-    assert sum(shape[0] for shape in shapes) == 1000 * math.ceil(250 / BLOCK)
-    assert max(shape[0] for shape in shapes) <= 50
+    trial, *scored = draws  # the first pass only shows how wide the layers are
+    assert trial == 1
+    assert sum(scored) == 1000 * math.ceil(250 / BLOCK)
+    assert max(scored) <= 50
+
+
+@pytest.mark.parametrize("prior", [StandardNormal(2), VampPrior(SHAPE, 500, 2)])
+def test_the_wider_a_layer_the_fewer_draws_are_scored_together(
+    prior: Prior, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = 20
+    model = VariationalAutoEncoder(6, hidden, 2, image_shape=SHAPE, prior=prior).eval()
+    monkeypatch.setattr(evaluation, "WIDEST_IN_FLIGHT", 7 * BLOCK * hidden)
+    draws = noted_draws(model, monkeypatch)
+    evaluate(model, source, "test", k=25)
+    assert draws[:5] == [1, 7, 7, 7, 4]
 
 
 @pytest.mark.parametrize("draws_at_once", [1, 7, 20])
