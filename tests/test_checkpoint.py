@@ -284,3 +284,15 @@ def test_a_checkpoint_of_another_config_is_not_gone_on_with(tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"another config: seed \(1 before, 0 now\)"):
         folder.claim(CONFIG)
     folder.release()
+
+
+def test_a_run_cannot_have_fewer_steps_than_it_has_taken(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+    folder.save(snapshot(5))
+    folder.release()
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(UsageError, match=r"has taken 5 steps, and train\.steps is 4: give at least as many"):
+        folder.claim(CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"steps": 4})}))
+    folder.release()
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before

@@ -91,7 +91,7 @@ class RunFolder:
             The newest whole checkpoint, or None where a run is to start at the beginning.
 
         Raises:
-            UsageError: the folder is another config's run, or no run at all.
+            UsageError: the folder is another config's run or one of more steps, or no run at all.
             UserError: another process writes in it, no checkpoint in it is whole, or the disk refuses.
         """
         try:
@@ -99,9 +99,10 @@ class RunFolder:
             self._take_lock()
             for torn in self.path.glob(".*.tmp-*"):  # what a killed process was writing
                 torn.unlink()
-            self._agree_on_config(config)
+            self._check_config(config)
             rescue(self.path / CHECKPOINTS)
             checkpoint = self._resume_point(config)
+            replace_file(self.path / "config.yaml", config.to_yaml().encode())
             remove_leftovers(self.path / CHECKPOINTS)
             self._cut_metrics(checkpoint.state if checkpoint else None)
         except OSError as error:
@@ -202,31 +203,36 @@ class RunFolder:
         lock.flush()
         self._lock = lock
 
-    def _agree_on_config(self, config: Config) -> None:
+    def _check_config(self, config: Config) -> None:
         file = self.path / "config.yaml"
         if not file.exists():
             strangers = [path.name for path in self.path.iterdir() if path.name != "lock"]
             if strangers:
                 raise UsageError(f"{self.path} is no run and not empty ({strangers[0]} is in it); give another --out.")
-        elif self._has_begun() and (changed := differences(load_config(file), config)):
-            self._check_changes(changed)
-        replace_file(file, config.to_yaml().encode())
+        elif self._has_begun():
+            self._check_changes(load_config(file), config)
 
     def _has_begun(self) -> bool:
         """Whether anything here came of the config: a start that failed before its first step binds nobody."""
         return (self.path / "metrics.jsonl").exists() or any((self.path / CHECKPOINTS).glob("*"))
 
-    def _check_changes(self, changed: Mapping[str, tuple[Any, Any]]) -> None:
-        if refused := {key: values for key, values in changed.items() if key not in CHANGEABLE}:
+    def _check_changes(self, before: Config, now: Config) -> None:
+        if refused := {key: pair for key, pair in differences(before, now).items() if key not in CHANGEABLE}:
             told = ", ".join(f"{key} ({old} before, {new} now)" for key, (old, new) in refused.items())
             raise UsageError(
                 f"{self.path} is a run with another config: {told}. "
                 "Give another --out, or --fresh for a new run beside it."
             )
-        if "train.steps" in changed:
-            old, new = changed["train.steps"]
+
+    def _check_steps(self, taken: int, before: int, now: int) -> None:
+        if now < taken:
+            raise UsageError(
+                f"{self.path} has taken {taken:,} steps, and train.steps is {now:,}: "
+                "give at least as many, or --fresh for a new run beside it."
+            )
+        if now != before:
             warnings.warn(
-                f"train.steps was {old} and is {new} now: schedules that end with the run change from here on.",
+                f"train.steps was {before} and is {now} now: schedules that end with the run change from here on.",
                 stacklevel=2,
             )
 
@@ -242,9 +248,8 @@ class RunFolder:
         if newest is None and self.is_finished():
             raise UserError(f"{self.path} is finished and its checkpoints are gone; give another --out, or --fresh.")
         if newest is not None:
-            self._check_changes(
-                {key: pair for key, pair in differences(newest.config, config).items() if key not in CHANGEABLE}
-            )
+            self._check_changes(newest.config, config)
+            self._check_steps(newest.state.step, newest.config.train.steps, config.train.steps)
         return newest
 
     def _cut_metrics(self, state: State | None) -> None:

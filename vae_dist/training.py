@@ -100,7 +100,7 @@ def _train_in(
     known = [checkpoint.state.model_dump(mode="json"), folder.is_finished()] if checkpoint else [None, False]
     known, is_finished = world.broadcast_json(known)
     state = State.model_validate(known) if known else None
-    if state is not None and state.step >= config.train.steps and is_finished:
+    if state is not None and state.step == config.train.steps and is_finished:
         if console is not None:
             console.print(f"{folder.path} is finished: {state.step:,} steps.", highlight=False)
         return Outcome(folder.path, "finished", state.step)
