@@ -34,7 +34,7 @@ def test_shipped_configs_load(name: str) -> None:
         ("model.width=32", "model.width is for model.kind conv or hierarchical: leave it out"),
         ("model.flow_width=32", "model.flow_width is for model.prior flow: leave it out"),
         ("model.gaussian_sigma=0.1", "model.gaussian_sigma is for model.likelihood gaussian: leave it out"),
-        ("objective.doubly_reparameterized=true", "holds for objective.kind iwae"),
+        ("objective.doubly_reparameterized=true", "is for objective.kind iwae: leave it out"),
         ("seed.x=1", "seed has no keys of its own"),
         ("nonsense", "write it as section.key=value"),
         ("seed=[", "the value is no YAML"),

@@ -93,8 +93,9 @@ class DoublyReparameterizedIWAE(Objective):
     """The same bound with the doubly reparameterized gradient (Tucker et al., arXiv:1810.04152, eq. 7).
 
     The inference network's gradient goes through z alone, weighted by the squares of the normalised weights, which
-    takes out a term whose signal vanishes with more samples. It needs one flat latent, a prior free of the encoder,
-    and beta 1; the config sees to that.
+    takes out a term whose signal vanishes with more samples. Where beta isn't 1, so much of the single weight stays:
+    1 − beta + beta · weight takes the place of the second factor, by the same derivation. It needs one flat latent and
+    a prior free of the encoder; the config sees to that.
     """
 
     def __init__(self, model: FlatModel) -> None:
@@ -104,14 +105,14 @@ class DoublyReparameterizedIWAE(Objective):
     def forward(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: Beta = 1.0
     ) -> Loss:
-        """See `Objective.forward`; beta has to be 1."""
+        """See `Objective.forward`."""
         posterior = self.model.posterior(x)
         z = posterior.rsample(eps)
         terms = self.model.weigh(x, z, posterior.detach())
-        log_weights = terms.log_weights
+        log_weights = terms.weights_with(beta)
         normalised = log_weights.detach().softmax(0)
-        if z.requires_grad:  # the loss below brings one factor of the square
-            z.register_hook(lambda gradient: gradient * normalised.unsqueeze(-1))
+        if z.requires_grad:  # the loss below brings the first factor of the square
+            z.register_hook(lambda gradient: gradient * (1 - beta + beta * normalised).unsqueeze(-1))
         bound = -(normalised * log_weights).sum(0)
         return _with_elbo(_bound(log_weights).detach() + bound - bound.detach(), terms)
 

@@ -115,10 +115,8 @@ class ObjectiveConfig(Section):
     def _belongs_together(self) -> Self:
         if self.kind == "iwae" and self.free_bits:
             raise ValueError("objective.free_bits is for objective.kind elbo: leave it out")
-        if self.doubly_reparameterized and (self.kind != "iwae" or self.beta != 1 or self.warmup_steps):
-            raise ValueError(
-                "objective.doubly_reparameterized holds for objective.kind iwae with beta 1 from the first step"
-            )
+        if self.doubly_reparameterized and self.kind != "iwae":
+            raise ValueError("objective.doubly_reparameterized is for objective.kind iwae: leave it out")
         return self
 
 
