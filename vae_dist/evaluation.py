@@ -25,7 +25,7 @@ from vae_dist.order import share_of
 BLOCK = 100  # images scored together
 MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
-WIDEST_IN_FLIGHT = 6_000_000  # numbers in the widest layer: beyond, convolutions took 1.3 to 1.9 times as long on CPUs
+WIDEST_IN_FLIGHT = 6_000_000  # numbers in the widest layer: beyond, convolutions took 1.4 to 1.8 times as long on a CPU
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
 DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
 
