@@ -10,6 +10,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from vae_dist.config import OptimConfig
 from vae_dist.distributions import DiagonalGaussian, positive_sigma, standard_normal_log_prob
 from vae_dist.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
+from vae_dist.logistic_mixture import LogisticMixture, parameter_count
 from vae_dist.models import VariationalAutoEncoder
 from vae_dist.objectives import ELBO
 from vae_dist.optimizers import build_optimizer, clip
@@ -99,6 +100,21 @@ def test_a_narrow_logistic_is_finite_far_away_and_has_gradients() -> None:
     assert log_prob.item() == pytest.approx(exact, rel=1e-5)
     assert parameters.grad is not None
     assert parameters.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])  # from sure to vanish nowhere to vanishing in float32
+def test_a_logistic_mixture_without_gradients_is_exact_in_a_shorter_way(channels: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    levels = torch.randint(256, (4, channels, 6, 6), generator=generator)
+    levels[0], levels[1] = 0, 255
+    parameters = spread * torch.randn(2, 4, parameter_count(3, channels), 6, 6, generator=generator)
+    short = LogisticMixture.from_parameters(parameters, 3)
+    in_double = (short.logits, short.means, short.log_scales, short.coefficients)
+    exact = LogisticMixture(*(numbers.double().requires_grad_() for numbers in in_double))
+    torch.testing.assert_close(
+        short.log_prob(levels / 255).double(), exact.log_prob(levels.double() / 255).detach(), rtol=2e-6, atol=2e-6
+    )
 
 
 def test_a_logistic_mixtures_samples_have_its_probabilities() -> None:
