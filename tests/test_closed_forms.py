@@ -128,6 +128,16 @@ def test_a_logistic_mixtures_samples_have_its_probabilities() -> None:
     assert (found - expected).abs().max() < 5 * (expected.max() / many).sqrt()
 
 
+@pytest.mark.parametrize("means", [(-1.3, 0.2), (-3.0, 0.5), (-0.9, 1.4)])  # black and white lie at −1 and 1
+def test_a_logistic_mixtures_mean_counts_what_is_beyond_black_and_white_as_those(means: tuple[float, float]) -> None:
+    parameters = torch.tensor([0.4, means[0], -1.5, -0.1, means[1], -2.5]).view(6, 1, 1)
+    likelihood = DiscretizedLogisticMixture(2)
+    levels = (torch.arange(256) / 255).view(1, 1, 1, 256)
+    probabilities = likelihood.pixel_log_prob(levels, parameters.expand(1, 6, 1, 256)).exp()
+    mean = likelihood.mean(parameters).item()
+    assert mean == pytest.approx((probabilities * levels).sum().item(), abs=2e-4)  # a level is 4e-3
+
+
 def test_the_kl_between_two_gaussians_is_torchs(posterior: DiagonalGaussian) -> None:
     other = DiagonalGaussian(posterior.mu.flip(0), posterior.sigma.flip(1))
     expected = kl_divergence(Normal(posterior.mu, posterior.sigma), Normal(other.mu, other.sigma))

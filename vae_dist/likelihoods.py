@@ -234,7 +234,7 @@ class DiscretizedLogisticMixture(Likelihood):
         return mixture.log_prob(x).unsqueeze(-3)
 
     def mean(self, parameters: Float[Tensor, "*batch p h w"]) -> Float[Tensor, "*batch c h w"]:
-        """The mixture's mean, each channel's at the mean of those before it; clamped to [0, 1]."""
+        """The mixture's mean, each channel's at the mean of those before it."""
         return LogisticMixture.from_parameters(parameters, self.components).mean()
 
     def sample(

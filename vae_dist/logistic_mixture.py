@@ -59,12 +59,17 @@ class LogisticMixture:
         return torch.logsumexp(log_bins + self.logits.log_softmax(-3), dim=-3)
 
     def mean(self) -> Float[Tensor, "*batch c h w"]:
-        """The mean of each channel at the mean of the channels before it, in [0, 1]."""
-        weights = self.logits.softmax(-3).unsqueeze(-3)
+        """The mean of each channel at the mean of the channels before it, in [0, 1].
+
+        What a component has beyond the outermost levels counts as those: E[clip(X)] = −1 + ∫ P(X > t) dt from −1 to 1.
+        """
+        weights = self.logits.softmax(-3)
         values: list[Tensor] = []
         for channel in range(self.means.shape[-3]):
-            values.append((weights.squeeze(-3) * self._mean_of(channel, values)).sum(-3).clamp(-1, 1))
-        return (torch.stack(values, dim=-3) + 1) / 2
+            mean, scale = self._mean_of(channel, values), self.log_scales.select(-3, channel).exp()
+            clipped = scale * (F.softplus((mean + 1) / scale) - F.softplus((mean - 1) / scale)) - 1
+            values.append((weights * clipped).sum(-3))
+        return (torch.stack(values, dim=-3).clamp(-1, 1) + 1) / 2
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch c h w"]:
         """A draw: of a component, then of red, of green given red, and so on; levels divided by 255."""
