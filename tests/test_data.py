@@ -146,6 +146,16 @@ def test_larochelles_draw_in_both_forms(tmp_path: Path, monkeypatch: pytest.Monk
         load_source(config.model_copy(update={"val_size": 1}))
 
 
+def test_an_archive_damaged_anywhere_is_told(tmp_path: Path) -> None:
+    archive = tmp_path / "binarized_mnist.npz"
+    np.savez_compressed(archive, allow_pickle=False, **{name: np.eye(98, dtype=np.uint8) for name in ("train", "test")})
+    whole = archive.read_bytes()
+    for place in range(0, len(whole), 7):
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"binarized_mnist.npz (can't be read|is damaged)"):
+            load_source(DataConfig(name="binarized-mnist", binarize="static", root=tmp_path))
+
+
 def test_a_static_draw_is_the_same_in_every_run_and_has_the_right_mean() -> None:
     grey = load_source(DataConfig(binarize="none")).splits["val"]
     static = load_source(DataConfig(binarize="static", val_size=500)).splits["val"]

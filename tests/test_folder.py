@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,12 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
+def test_a_name_needs_not_be_utf_8(tmp_path: Path) -> None:
+    put(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    assert load(tmp_path, val_size=0).size("train") == 1
+
+
 def test_a_picture_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         put(tmp_path / f"{number}.png")
@@ -119,3 +127,10 @@ def test_a_run_on_pictures_from_training_to_scores(tmp_path: Path, vae_dist: Com
     assert figures["bits_per_dim"] == pytest.approx(figures["nll"] / (3 * 16 * 16 * math.log(2)))  # a colour is a dim
     assert vae_dist("reconstruct").returncode == 0
     assert (tmp_path / "images" / "reconstructions.png").exists()
+    for colour in ("red", "grey"):  # other pictures, and ones of a single channel
+        for number in range(60):
+            put(tmp_path / "pictures" / f"{number}.png", COLOURS[colour], width=16 + number % 3, height=20)
+        for command in ("evaluate", "reconstruct"):
+            refused = vae_dist(command)
+            assert refused.returncode == 2
+            assert "val images of folder (pictures) are not those" in refused.stderr

@@ -1,14 +1,24 @@
 """Pictures: any in, the right ones out."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vae_dist.errors import UserError
-from vae_dist.images import comparison, fit_image, grid, read_image, save_frames, save_picture, to_bytes
+from vae_dist.images import (
+    EXIF_ORIENTATION,
+    comparison,
+    fit_image,
+    grid,
+    read_image,
+    save_frames,
+    save_picture,
+    to_bytes,
+)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
@@ -31,6 +41,40 @@ def test_16_bit_levels_become_8_bit_and_transparency_black() -> None:
     assert fit_image(dark, (1, 28, 28)).max() == 1  # by the mode, however dark it is
     clear = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
     assert fit_image(clear, (3, 28, 28)).max() == 0
+
+
+@pytest.mark.parametrize(("white", "level"), [(1.0, 0.5), (255.0, 127.5), (65535.0, 32767.5)])
+def test_floating_point_levels_are_of_1_of_255_or_of_65535(white: float, level: float) -> None:
+    picture = np.full((28, 28), level, np.float32)
+    picture[:, :14] = white
+    fitted = fit_image(Image.fromarray(picture), (1, 28, 28))
+    assert (fitted[..., 0].unique().item(), fitted[..., -1].unique().item()) == (255, 128)
+
+
+def exif(orientation: int) -> bytes:
+    """A TIFF header and two tags: the orientation, and a resolution that is text where a number belongs."""
+    tags = struct.pack("<HHIHxxHHI4s", EXIF_ORIENTATION, 3, 1, orientation, 0x011A, 2, 4, b"abc\0")
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<I", 0)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_photo_is_upright_whatever_else_its_exif_says(suffix: str, tmp_path: Path) -> None:
+    lying = Image.fromarray(np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6))
+    for orientation in range(1, 9):
+        only = Image.Exif()
+        only[EXIF_ORIENTATION] = orientation
+        lying.save(tmp_path / f"usual.{suffix}", exif=only)
+        lying.save(tmp_path / f"odd.{suffix}", exif=exif(orientation))
+        with Image.open(tmp_path / f"usual.{suffix}") as picture:
+            upright = ImageOps.exif_transpose(picture)
+        for name in ("usual", "odd"):
+            read = read_image(tmp_path / f"{name}.{suffix}")
+            assert (read.size, read.tobytes()) == (upright.size, upright.tobytes())
+
+
+def test_damaged_exif_says_nothing(tmp_path: Path) -> None:
+    Image.new("L", (4, 6)).save(tmp_path / "a.png", exif=exif(6)[:12])
+    assert read_image(tmp_path / "a.png").size == (4, 6)
 
 
 def test_the_centre_is_kept() -> None:

@@ -5,6 +5,7 @@ Images are uint8 tensors of shape (n, channels, height, width), with 1 (grey) or
 
 import io
 import math
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,16 @@ BACKGROUND = (24, 24, 27)
 INK = (228, 228, 231)
 LABEL_HEIGHT = 16
 FRAME_MS = 80
+EXIF_ORIENTATION = 0x0112
+TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def to_bytes(means: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
@@ -41,28 +52,27 @@ def read_image(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                return ImageOps.exif_transpose(picture).copy()
+                return _upright(picture)
     except FileNotFoundError as error:
         raise UserError(f"There is no image {path}.") from error
     except IsADirectoryError as error:
         raise UserError(f"{path} is a folder; give the path of an image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
         raise UserError(f"{path} is no image that can be read: {error}.") from error
 
 
 def fit_image(picture: Image.Image, image_shape: Sequence[int]) -> UInt8[Tensor, "c h w"]:
     """Make any picture one that a model of `image_shape` can take.
 
-    The rule: transparency is laid over black, colours become grey or RGB as the model has it, 16-bit levels become
-    8-bit; then the largest centred part with the model's proportions is resized to its height and width (Lanczos).
+    The rule: transparency is laid over black, colours become grey or RGB as the model has it, 16-bit levels and
+    fractions of 1 become 8-bit; then the largest centred part with the model's proportions is resized to its height and
+    width (Lanczos).
     """
     channels, height, width = image_shape
     if picture.mode.startswith("I") or picture.mode == "F":
-        levels = np.asarray(picture, dtype=np.float64)
-        scale = 255 / 65535 if picture.mode.startswith("I;16") or levels.max() > 255 else 1.0
-        picture = Image.fromarray((levels * scale).clip(0, 255).round().astype(np.uint8))
+        picture = _with_8_bits(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
@@ -121,6 +131,29 @@ def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"]) -> None:
         _save(path, [*pictures, *reversed(pictures[1:-1])])
     else:
         _save(path, [grid(frames, columns=len(frames))])
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """A copy, turned as its EXIF data say.
+
+    They are only read: Pillow's own function writes them again, and odd tags end that.
+    """
+    try:
+        orientation = picture.getexif().get(EXIF_ORIENTATION)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):  # damaged: they say nothing
+        orientation = None
+    turn = TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture.copy() if turn is None else picture.transpose(turn)
+
+
+def _with_8_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits, or of floating-point numbers: of 0 to 1, to 255 or to 65535, by the largest."""
+    levels = np.asarray(picture, dtype=np.float64)
+    if picture.mode.startswith("I;16") or levels.max() > 255:
+        levels = levels * (255 / 65535)
+    elif picture.mode == "F" and levels.max() <= 1:
+        levels = levels * 255
+    return Image.fromarray(np.nan_to_num(levels).clip(0, 255).round().astype(np.uint8))
 
 
 def _save(path: Path, pictures: Sequence[Image.Image]) -> None:

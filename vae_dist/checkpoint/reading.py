@@ -35,7 +35,8 @@ from vae_dist.checkpoint.format import (
     step_of,
 )
 from vae_dist.config import Config, parse_config
-from vae_dist.errors import UserError
+from vae_dist.data import Source
+from vae_dist.errors import UsageError, UserError
 from vae_dist.files import sync_folder
 from vae_dist.models import Model, build_model
 from vae_dist.optimizers import TensorSpec, state_specs
@@ -78,6 +79,19 @@ class Checkpoint:
         if (EMA in files) != (config.optim.ema is not None):
             raise DamagedCheckpointError(f"{path} is no whole checkpoint: its {MANIFEST} and config differ on {EMA}.")
         return cls(path, config, read_state(path))
+
+    def check_source(self, source: Source, split: str) -> None:
+        """See that a split has the images that it had when the run was begun, if it was there.
+
+        Raises:
+            UsageError: there is no such split, or it has other images.
+        """
+        digest = source.digest(source.split_named(split))
+        if source.image_shape != self.state.image_shape or digest != self.state.data.get(split, digest):
+            raise UsageError(
+                f"The {split} images of {source.name} ({source.origin}) are not those that {self.path} was trained "
+                "with: bring those back."
+            )
 
     @property
     def has_ema(self) -> bool:

@@ -114,7 +114,7 @@ def _load(path: Path | None) -> tuple["Checkpoint", "Model"]:
     import torch
 
     from vae_dist.checkpoint import find_checkpoint
-    from vae_dist.run_folder import newest_run
+    from vae_dist.runs import newest_run
 
     checkpoint = find_checkpoint(path or newest_run())
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -134,4 +134,6 @@ def _validation_images(checkpoint: "Checkpoint") -> "Tensor":
     from vae_dist.data import load_source
 
     source = load_source(checkpoint.config.data)
-    return source.images("val" if "val" in source.splits else "train", range(VALIDATION_IMAGES))
+    split = "val" if "val" in source.splits else "train"
+    checkpoint.check_source(source, split)
+    return source.images(split, range(VALIDATION_IMAGES))

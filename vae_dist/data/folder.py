@@ -1,6 +1,7 @@
 """Pictures of one's own: all files in a folder and its subfolders that are named like one, decoded at the start."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,12 @@ def _pictures_in(folder: Path) -> list[Path]:
     found = [path for path in named if path.is_file()]
     if not found:
         raise UserError(f"There is no picture in {folder}; these are looked for: {', '.join(sorted(SUFFIXES))}.")
-    return sorted(found, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
+    return sorted(found, key=lambda path: hashlib.sha256(_name_within(folder, path)).digest())
+
+
+def _name_within(folder: Path, path: Path) -> bytes:
+    """As the file system has it: not every name is UTF-8."""
+    return os.fsencode(path.relative_to(folder).as_posix())
 
 
 def _decode(paths: Sequence[Path], height: int, width: int, *, fit: bool) -> UInt8[Tensor, "n 3 h w"]:

@@ -57,10 +57,11 @@ class Source:
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of every split's images, by which a resumed run knows its data."""
-        return {
-            split: hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()
-            for split, images in self.splits.items()
-        }
+        return {split: self.digest(split) for split in self.splits}
+
+    def digest(self, split: str) -> str:
+        """The SHA-256 of a split's images."""
+        return hashlib.sha256(self.splits[split].cpu().contiguous().numpy().data).hexdigest()
 
     def hold_out(self, count: int) -> "Source":
         """The last `count` images of train become the split "val".
