@@ -14,7 +14,7 @@ from vae_dist.config import Config
 from vae_dist.data import Source, load_source
 from vae_dist.distributions import DiagonalGaussian
 from vae_dist.errors import UsageError
-from vae_dist.evaluation import BLOCK, Team, evaluate, targets
+from vae_dist.evaluation import BLOCK, Team, chunk_size, evaluate, targets
 from vae_dist.likelihoods import Gaussian
 from vae_dist.models import FlatModel, Model, Terms, VariationalAutoEncoder
 from vae_dist.priors import Prior, StandardNormal, VampPrior
@@ -145,6 +145,12 @@ def test_more_draws_begin_with_the_fewer_and_none_are_held(
     assert trial == 1
     assert sum(scored) == 1000 * math.ceil(250 / BLOCK)
     assert max(scored) <= 50
+
+
+def test_a_large_latent_takes_no_more_noise_than_it_needs() -> None:
+    assert chunk_size((1, 28, 28), 20) == 50
+    assert chunk_size((1, 28, 28), 3520) * 3520 <= 1 << 13
+    assert chunk_size((3, 1024, 1024), 1_000_000) == 1
 
 
 @pytest.mark.parametrize("prior", [StandardNormal(2), VampPrior(SHAPE, 500, 2)])

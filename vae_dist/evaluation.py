@@ -25,6 +25,7 @@ from vae_dist.order import share_of
 BLOCK = 100  # images scored together
 MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
+MAX_NORMALS = 1 << 13  # an image, drawn whole even where fewer are used
 WIDEST_IN_FLIGHT = 6_000_000  # numbers in the widest layer: beyond, convolutions took 1.4 to 1.8 times as long on a CPU
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
 DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
@@ -110,7 +111,7 @@ def evaluate(
     mine = share_of(len(blocks), team.rank, team.processes)
     per_image = torch.zeros(size, RATES + model.latent_groups, dtype=torch.float64)
     moments: dict[int, Float64[Tensor, "2 z"]] = {}
-    with torch.no_grad(), model.unchanging(), _computing_in(precision, model):
+    with torch.no_grad(), _computing_in(precision, model), model.unchanging():
         at_once = draws_at_once or _draws_at_once(model)
         score = partial(_score_block, model, source, split, k=k, seed=seed, draws_at_once=at_once)
         for turn in range(math.ceil(len(blocks) / team.processes)):  # as many for everyone, so that all stop together
@@ -126,9 +127,10 @@ def evaluate(
     return _figures(model, source, split, k, seed, precision, per_image, active_units=active_units)
 
 
-def chunk_size(image_shape: ImageShape) -> int:
-    """How many draws of z an image are scored together."""
-    return max(1, min(MAX_CHUNK, PIXELS_IN_FLIGHT // (BLOCK * math.prod(image_shape))))
+def chunk_size(image_shape: ImageShape, noise_size: int) -> int:
+    """For how many draws of z an image noise is drawn together; no more are scored together."""
+    by_pixels = PIXELS_IN_FLIGHT // (BLOCK * math.prod(image_shape))
+    return max(1, min(MAX_CHUNK, by_pixels, MAX_NORMALS // noise_size))
 
 
 def _draws_at_once(model: Model) -> int:
@@ -183,7 +185,7 @@ def _chunks_of_noise(
     model: Model, split: str, block: range, k: int, seed: int, device: torch.device
 ) -> Iterator[Float[Tensor, "samples batch noise"]]:
     """K draws for each image in chunks; a chunk is always drawn whole, so that fewer draws are the first of more."""
-    chunk = chunk_size(model.image_shape)
+    chunk = chunk_size(model.image_shape, model.noise_size)
     for number, start in enumerate(range(0, k, chunk)):
         purpose = f"evaluation of {split}, chunk {number}"
         eps = normals_by_index(purpose, seed, block, (chunk, model.noise_size), device)

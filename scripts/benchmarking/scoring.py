@@ -45,7 +45,7 @@ class ScoringFloor(RoundByRound):
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
                 layer.register_forward_pre_hook(self._see)
-        self._at_once = BLOCK * chunk_size(model.image_shape)
+        self._at_once = BLOCK * chunk_size(model.image_shape, model.noise_size)
         with torch.no_grad():
             model.likelihood_parameters(torch.randn(self._at_once, model.latent_size))
 
