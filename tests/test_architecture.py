@@ -16,7 +16,7 @@ FLOORS = [
     {"likelihoods"},
     {"models"},
     {"objectives", "checkpoint"},
-    {"evaluation", "generation", "runtime"},
+    {"evaluation", "generation", "runtime", "runs"},
     {"reduction", "health", "compilation", "run_folder", "tracking", "announcement", "gallery", "profiling"},
     {"learner"},
     {"preparation"},

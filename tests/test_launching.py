@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import QUICK, clean_environment, run
+from vae_dist.errors import UsageError
 from vae_dist.launching import free_port, rank_environment
+from vae_dist.runtime import join_world
 
 TRAIN = ("-m", "vae_dist", "train", *QUICK)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
@@ -96,6 +99,7 @@ def test_a_config_of_accelerate_gives_the_processes_it_asks_for_and_the_precisio
         ("WORLD_SIZE", "2", "process 0 of 2 at no MASTER_ADDR, which can't be"),
         ("WORLD_SIZE", "two", "The environment variable WORLD_SIZE is 'two'"),
         ("MASTER_PORT", "abc", "The environment variable MASTER_PORT is 'abc'"),
+        ("MASTER_PORT", "99999", "MASTER_PORT is 99999; ports end at 65535"),
     ],
 )
 def test_a_wish_that_cannot_be_granted_is_refused(tmp_path: Path, variable: str, value: str, message: str) -> None:
@@ -111,6 +115,16 @@ def test_a_process_that_nobody_joins_says_so(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "The 2 processes didn't meet within 3 s" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_more_processes_than_devices_are_refused_by_every_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(UsageError, match="more processes than the 1 devices"):
+            join_world()
 
 
 def test_processes_with_different_configs_are_refused(tmp_path: Path) -> None:

@@ -198,6 +198,14 @@ def test_compile_failing_is_a_fallback(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path / "x").state.resolved.compile is False
 
 
+def test_a_failure_without_words_falls_back_too() -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    with pytest.warns(UserWarning, match=r"torch.compile failed \(MemoryError\)"):
+        assert not compile_or_fall_back(nn.Linear(1, 1), fail, World(torch.device("cpu"), 0, 1))
+
+
 def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch gives up on a piece of code after it has compiled it 8 times, and says so in its log alone."""
     graphs: list[Any] = []

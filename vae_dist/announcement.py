@@ -23,7 +23,7 @@ def announce(config: Config, source: Source, world: World, resolved: Resolved, m
         "precision": resolved.precision + (", compiled" if resolved.compile else ""),
         "batch": _batch(config, world),
         "model": f"{config.model.kind}, {sum(p.numel() for p in model.parameters()):,} parameters, "
-        f"{config.model.likelihood} likelihood, {config.model.prior} prior",
+        + config.model.distributions,
         "data": f"{source.name} ({source.origin}): {_splits(source)}, {TARGETS[source.binarization]}",
     }
     if world.device.type == "cuda" and not config.train.deterministic:

@@ -33,6 +33,6 @@ def compile_or_fall_back(module: nn.Module, trial: Callable[[], None], world: Wo
         return True
     module._compiled_call_impl = None
     if world.is_main:
-        first_line = str(problem or "on another process").strip().splitlines()[0]
-        warnings.warn(f"torch.compile failed ({first_line}); training goes on without it.", stacklevel=2)
+        told = str(problem or "").strip().splitlines() or [type(problem).__name__ if problem else "on another process"]
+        warnings.warn(f"torch.compile failed ({told[0]}); training goes on without it.", stacklevel=2)
     return False

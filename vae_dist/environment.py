@@ -10,6 +10,7 @@ from vae_dist.errors import UsageError
 
 LAUNCHER_PID = "VAE_DIST_LAUNCHER_PID"  # set by our own launcher
 WORKING_COMMAND = "vae-dist train --num-processes N"
+LAST_PORT = 65_535
 UNSUPPORTED = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -47,6 +48,11 @@ def wanted_precision() -> Literal["fp16", "bf16"] | None:
     return PRECISIONS[asked]
 
 
+def is_restart() -> bool:
+    """Whether torchrun starts this process again, with the same arguments, because an earlier one died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def has_launcher() -> bool:
     """Whether this process was started by a launcher, whose end is to be its own."""
     return any(name in os.environ for name in (LAUNCHER_PID, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"))
@@ -58,11 +64,16 @@ def check_numbers() -> None:
     Raises:
         UsageError: one can't.
     """
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    for name in names:
         if not os.environ.get(name, "0").isdecimal():
             raise UsageError(
                 f"The environment variable {name} is {os.environ[name]!r}; a launcher sets it to a number."
             )
+    if int(os.environ.get("MASTER_PORT", "0")) > LAST_PORT:
+        raise UsageError(
+            f"The environment variable MASTER_PORT is {os.environ['MASTER_PORT']}; ports end at {LAST_PORT}."
+        )
 
 
 def check_wishes() -> None:

@@ -59,7 +59,8 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
             signal.signal(number, handler)
     if told := [number for number in forwarded if -number in codes]:  # too early for the rank to know what to do
         return EXIT_CODES[SIGNALS[told[0]]]
-    return _exit_code(codes, first_to_fail)
+    to_go_on = "With --out RUN instead of --fresh the same command" if "--fresh" in arguments else "The same command"
+    return _exit_code(codes, first_to_fail, to_go_on)
 
 
 def follow_launcher() -> None:
@@ -131,7 +132,7 @@ def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         rank.wait()
 
 
-def _exit_code(codes: Sequence[int | None], first_to_fail: int | None) -> int:
+def _exit_code(codes: Sequence[int | None], first_to_fail: int | None, to_go_on: str) -> int:
     if first_to_fail is None:
         return 0
     # A rank that was killed is the cause, and the others' complaints are its consequence.
@@ -142,6 +143,6 @@ def _exit_code(codes: Sequence[int | None], first_to_fail: int | None) -> int:
         name = signal.Signals(-code).name
         raise UserError(
             f"Process {cause} of {len(codes)} was killed ({name}), so all were stopped. "
-            "The same command goes on from the last checkpoint."
+            f"{to_go_on} goes on from the last checkpoint."
         )
     return int(code)

@@ -32,7 +32,7 @@ from vae_dist.errors import UsageError, UserError
 from vae_dist.files import replace_file
 from vae_dist.provenance import commit_of_package, versions
 
-RUNS = Path("runs")
+OWN_FILES = ("config.yaml", "run.json", "status.json", "metrics.jsonl")
 Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
 # What a resume may change: how long, how often, what is kept and where figures go. Nothing that a weight depends on.
 CHANGEABLE = {
@@ -49,35 +49,25 @@ CHANGEABLE = {
 }
 
 
-def next_free(path: Path) -> Path:
-    """The path itself, or with the first of -2, -3 … that nothing has."""
-    path = path if path.name else path.resolve()  # the folder that one is in
-    candidates = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))]
-    return next(candidate for candidate in candidates if not candidate.exists())
-
-
-def newest_run(runs: Path = RUNS) -> Path:
-    """The run that was last worked on and has a checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = [path.parent for path in runs.glob(f"*/{CHECKPOINTS}") if any(path.iterdir())]
-    if not found:
-        raise UserError(
-            f"There is no trained model under {runs}/: train one with `vae-dist train`, or give --checkpoint."
-        )
-    return max(found, key=lambda run: (run / CHECKPOINTS).stat().st_mtime)
-
-
 class RunFolder:
-    """A run's folder, claimed for writing. Every failure to write is told as a `UserError`."""
+    """A run's folder, claimed for writing. Every failure to write is told as a `UserError`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the folder.
+        fresh: it was chosen for a new run beside another.
+    """
+
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
+        self._fresh = fresh
         self.saved_step: int | None = None  # of the last checkpoint that this process committed
         self._lock: IO[str] | None = None
         self._metrics: IO[bytes] | None = None
+
+    @property
+    def command_to_go_on(self) -> str:
+        """What goes on with this run, as a sentence begins."""
+        return f"The same command with --out {self.path} instead of --fresh" if self._fresh else "The same command"
 
     @property
     def images(self) -> Path:
@@ -96,9 +86,11 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._check_it_is_ours()
             self._take_lock()
-            for torn in self.path.glob(".*.tmp-*"):  # what a killed process was writing
-                torn.unlink()
+            for name in OWN_FILES:
+                for torn in self.path.glob(f".{name}.tmp-*"):  # what a killed process was writing
+                    torn.unlink()
             self._check_config(config)
             rescue(self.path / CHECKPOINTS)
             checkpoint = self._resume_point(config)
@@ -123,6 +115,12 @@ class RunFolder:
         try:
             if file.exists():
                 record = json.loads(file.read_bytes())
+            if not (
+                isinstance(record, dict)
+                and isinstance(record.get("id"), str)
+                and isinstance(record.get("starts"), list)
+            ):
+                raise ValueError("it lists no starts of a run")
         except ValueError as error:
             raise UserError(f"{file} is damaged ({error}); move it away, nothing else depends on it.") from error
         record["starts"].append(
@@ -203,13 +201,18 @@ class RunFolder:
         lock.flush()
         self._lock = lock
 
+    def _check_it_is_ours(self) -> None:
+        """Before anything in it is touched: without a config.yaml there is nothing but what a killed start leaves."""
+        if (self.path / "config.yaml").exists():
+            return
+        for path in self.path.iterdir():
+            is_lock = path.name == "lock" and path.read_bytes()[:8] in (b"", b"process ")
+            if not is_lock and not path.name.startswith(".config.yaml.tmp-"):
+                raise UsageError(f"{self.path} is no run and not empty ({path.name} is in it); give another --out.")
+
     def _check_config(self, config: Config) -> None:
         file = self.path / "config.yaml"
-        if not file.exists():
-            strangers = [path.name for path in self.path.iterdir() if path.name != "lock"]
-            if strangers:
-                raise UsageError(f"{self.path} is no run and not empty ({strangers[0]} is in it); give another --out.")
-        elif self._has_begun():
+        if file.exists() and self._has_begun():
             self._check_changes(load_config(file), config)
 
     def _has_begun(self) -> bool:

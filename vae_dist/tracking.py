@@ -4,6 +4,7 @@ The bar is for a terminal; on a pipe there are plain lines instead.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Table
@@ -128,13 +130,13 @@ class Reporter:
     def stop(self, step: int) -> None:
         """Leave the bar as it is and go on with plain lines."""
         if self._progress is not None:
-            self._move(self._progress, step)
+            bar, self._progress = self._progress, None
+            self._move(bar, step)
             with self._whether_heard_or_not():
-                self._progress.stop()
-            self._progress = None
+                bar.stop()
         if self._accelerator is not None:
             for tracker in self._accelerator.trackers:
-                tracker.finish()
+                _finish(tracker)
 
     def _move(self, bar: Progress, step: int) -> None:
         with self._whether_heard_or_not():
@@ -175,6 +177,14 @@ class Reporter:
 
     def _epoch(self, step: int) -> float:
         return round(step * self._batch_size / self._epoch_size, 3)
+
+
+def _finish(tracker: GeneralTracker) -> None:
+    """A tracker that fails at the end doesn't make the run a failure."""
+    try:
+        tracker.finish()
+    except Exception as error:
+        warnings.warn(f"The tracker {tracker.name} didn't finish: {error}", stacklevel=2)
 
 
 class _Pace(ProgressColumn):

@@ -20,7 +20,8 @@ from vae_dist.health import Pulse, check_skipped
 from vae_dist.learner import StepResult
 from vae_dist.preparation import Prepared, prepare
 from vae_dist.profiling import profiled
-from vae_dist.run_folder import RUNS, RunFolder, Status, next_free
+from vae_dist.run_folder import RunFolder, Status
+from vae_dist.runs import RUNS, fresh_folder
 from vae_dist.runtime import World, join_world, make_deterministic
 from vae_dist.schedules import is_time
 from vae_dist.signals import REASONS, StopReason, StopSignals
@@ -64,9 +65,9 @@ def train(
     world = join_world(timeout_s=config.train.collective_timeout_s, micro_batches=config.train.micro_batches)
     folder = None
     try:
-        chosen = world.on_main(lambda: next_free(out) if fresh else out)
-        folder = RunFolder(Path(world.broadcast_json(str(chosen))))
-        with nullcontext(signals) if signals else StopSignals() as signals:
+        with world.contact("Start it again."), nullcontext(signals) if signals else StopSignals() as signals:
+            chosen = world.on_main(lambda: fresh_folder(out) if fresh else out)
+            folder = RunFolder(Path(world.broadcast_json(str(chosen))), fresh=fresh)
             _agree(config, world)
             return _train_in(folder, config, world, signals, console if world.is_main else None)
     finally:
@@ -105,7 +106,7 @@ def _train_in(
             console.print(f"{folder.path} is finished: {state.step:,} steps.", highlight=False)
         return Outcome(folder.path, "finished", state.step)
     try:
-        with world.contact():
+        with world.contact(f"{folder.command_to_go_on} goes on from the last checkpoint."):
             prepared = prepare(folder, config, world, console, state, checkpoint)
             return _Run(folder, config, world, signals, prepared).to_the_end()
     except (Exception, KeyboardInterrupt) as error:
@@ -146,7 +147,7 @@ class _Run:
         finally:
             self._reporter.stop(self._step)
         if self._stop is not None:
-            self._reporter.say(f"Stopped at step {self._step:,}; the same command goes on from there.")
+            self._reporter.say(f"Stopped at step {self._step:,}. {self._folder.command_to_go_on} goes on from there.")
             return Outcome(self._folder.path, self._stop, self._step)
         self._reporter.say(_closing_words(self._folder.path))
         return Outcome(self._folder.path, "finished", self._step)

@@ -20,7 +20,7 @@ def info(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
 
     from vae_dist.checkpoint import find_checkpoint
     from vae_dist.errors import UserError
-    from vae_dist.run_folder import newest_run
+    from vae_dist.runs import newest_run
 
     facts = _machine()
     try:
@@ -67,8 +67,7 @@ def _checkpoint(checkpoint: "Checkpoint") -> dict[str, str]:
     return {
         "checkpoint": str(checkpoint.path),
         "step": f"{state.step:,} of {config.train.steps:,}{score}",
-        "model": f"{config.model.kind}, {'×'.join(map(str, state.image_shape))} images, "
-        f"{config.model.likelihood} likelihood, {config.model.prior} prior",
+        "model": f"{config.model.kind}, {'×'.join(map(str, state.image_shape))} images, {config.model.distributions}",
         "data": f"{config.data.name}, binarize: {config.data.binarize}",
         "trained in": state.resolved.precision,
         "weights": "averaged and raw" if checkpoint.has_ema else "raw",

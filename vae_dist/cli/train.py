@@ -51,7 +51,7 @@ def _train(
     """Launch the processes that were asked for, or be one of them; the exit code is returned."""
     from vae_dist.config import DEFAULT_CONFIG, find_config, load_config
     from vae_dist.errors import UsageError
-    from vae_dist.run_folder import RUNS
+    from vae_dist.runs import RUNS
 
     path = find_config(DEFAULT_CONFIG if config is None else config)
     overrides = [*(settings or []), *([f"train.precision={precision}"] if precision else [])]

@@ -85,6 +85,12 @@ class ModelConfig(Section):
     )
     mixture_components: int = Field(5, gt=0, description="logistic-mixture: logistics a pixel")
 
+    @property
+    def distributions(self) -> str:
+        """What it speaks in, for people."""
+        prior = "priors of its own" if self.kind == "hierarchical" else f"{self.prior} prior"
+        return f"{self.likelihood} likelihood, {prior}"
+
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
         for name, (choice, users) in USERS.items():

@@ -1,0 +1,52 @@
+"""Whose folder it is, and which one a new run gets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vae_dist.config import Config
+from vae_dist.errors import UsageError, UserError
+from vae_dist.run_folder import RunFolder
+from vae_dist.runs import fresh_folder
+
+
+@pytest.mark.parametrize("theirs", ["lock", ".config.yaml~", ".notes.txt.tmp-1", "notes.txt"])
+def test_a_strangers_folder_is_left_as_it_was(theirs: str, tmp_path: Path) -> None:
+    (tmp_path / theirs).write_text("theirs")
+    with pytest.raises(UsageError, match="is no run and not empty"):
+        RunFolder(tmp_path).claim(Config())
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(theirs, "theirs")]
+
+
+def test_what_a_killed_start_leaves_is_no_strangers(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("process 1 on there")
+    (tmp_path / ".config.yaml.tmp-1").write_text("seed:")
+    folder = RunFolder(tmp_path)
+    assert folder.claim(Config()) is None
+    folder.release()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "lock"]
+
+
+def test_a_new_run_gets_a_name_that_is_free_and_its_restart_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run", *(f"run-{number}" for number in range(2, 12))):
+        monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+        folder = fresh_folder(tmp_path / "run")
+        assert folder.name == name
+        folder.mkdir()
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert fresh_folder(tmp_path / "run") == folder
+
+
+def test_what_goes_on_with_a_fresh_run_is_not_the_same_command(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).command_to_go_on == "The same command"
+    assert f"--out {tmp_path} instead of --fresh" in RunFolder(tmp_path, fresh=True).command_to_go_on
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"id": "x", "starts": {}})])
+def test_a_damaged_record_of_starts_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run.json is damaged \(.*\); move it away"):
+        RunFolder(tmp_path).record_start(["train"], "cpu", 1, 0)

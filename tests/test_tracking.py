@@ -1,0 +1,50 @@
+"""A run isn't ended by those whom it tells."""
+
+import io
+
+import pytest
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from rich.console import Console
+
+from vae_dist.config import Config
+from vae_dist.tracking import Reporter
+
+
+class Pipe(io.StringIO):
+    """A terminal that can be closed from the other end."""
+
+    closed_there = False
+
+    def write(self, text: str) -> int:
+        if self.closed_there:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_a_terminal_that_is_closed_before_the_last_word_ends_nothing() -> None:
+    pipe = Pipe()
+    reporter = Reporter(Console(file=pipe, force_terminal=True), None, Config(), 100, 0)
+    reporter.start({"run": "here"})
+    pipe.closed_there = True
+    reporter.stop(1)
+    reporter.say("Finished.")
+    assert "run" in pipe.getvalue()
+
+
+def test_a_tracker_that_fails_at_the_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(GeneralTracker):  # type: ignore[misc]
+        name = "failing"
+        requires_logging_directory = False
+
+        def finish(self) -> None:
+            raise ConnectionError("nobody there")
+
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(accelerator, "init_trackers", lambda *_, **__: None)
+    accelerator.trackers = [Failing(_blank=True)]
+    config = Config.model_validate({"tracking": {"trackers": ["tensorboard"]}})
+    reporter = Reporter(None, None, config, 100, 0)
+    reporter.use_trackers(accelerator, config, "x")
+    with pytest.warns(UserWarning, match="The tracker failing didn't finish: nobody there"):
+        reporter.stop(1)
