@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -16,3 +18,8 @@ def cpu_name() -> str:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_mib(usage: resource.struct_rusage) -> float:
+    """The most memory that a process held: told in KiB by Linux, and in bytes by macOS."""
+    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)

@@ -55,7 +55,7 @@ def reproduce(name: str, seed: int, k: int) -> dict[str, Any]:
     if not record.exists():
         if folder.exists():  # going on with it would count a part of the training time only
             raise UserError(f"{folder} was begun and not finished: delete it, so that its whole time is measured.")
-        times = _train(name, seed, folder)
+        times = {"commit": _commit(), **_train(name, seed, folder)}
         record.write_text(json.dumps(times, indent=1))
     known: dict[str, Any] = json.loads(record.read_text())
     if known.get("k") != k:
@@ -98,6 +98,8 @@ def in_words(line: dict[str, Any]) -> str:
 
 def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
     config = load_config(find_config(name), [f"seed={seed}"])
+    source = load_source(config.data)
+    source.split_named("test")  # an hour of training is too late to find that there is none
     command = [sys.executable, "-m", "vae_dist", "train", name, "--set", f"seed={seed}", "--out", str(folder)]
     with tempfile.TemporaryDirectory() as cold_cache:
         cpu, began = _cpu_seconds(), time.monotonic()
@@ -110,11 +112,10 @@ def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
         "train_seconds": seconds,
         "cpu_seconds": _cpu_seconds() - cpu,
         "images_per_second": images / seconds,
-        "epochs": images / load_source(config.data).size("train"),
+        "epochs": images / source.size("train"),
         "parameters": sum(p.numel() for p in checkpoint.load_model().parameters()),
         "trained_in": checkpoint.state.resolved.precision,
         "compiled": checkpoint.state.resolved.compile,
-        "commit": _commit(),
     }
 
 
@@ -136,8 +137,12 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _commit() -> str:
-    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+def _commit() -> str | None:
+    """Which one this checkout is at, and whether it was changed since; None where it isn't git's."""
+    try:
+        asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
     return asked.stdout.strip()
 
 

@@ -1,7 +1,6 @@
 """What a user waits for besides training, and how much memory scoring takes."""
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+from machine import peak_mib
 
 from benchmarking.rounds import ENVIRONMENT, Tell, compare, take_turns
 from benchmarking.rows import Row, measured, ratio
@@ -80,11 +81,7 @@ def _peak_mib(run: Path, draws: int, tell: Tell) -> float:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed")
-    return _mib(usage)
-
-
-def _mib(usage: resource.struct_rusage) -> float:
-    return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    return peak_mib(usage)
 
 
 def _call(*arguments: str) -> None:

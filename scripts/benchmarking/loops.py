@@ -188,7 +188,12 @@ class Tutorial(RoundByRound):
 
         self._setting = setting
         self._loader: DataLoader[Any] = DataLoader(
-            Digits(), batch_size=setting.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+            Digits(),
+            batch_size=setting.batch_size,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,  # the class above can't be pickled
         )
         self._batches = self._endless()
         self._network = ClassicVAE()

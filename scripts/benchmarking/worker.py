@@ -10,6 +10,8 @@ import resource
 import sys
 from typing import Any
 
+from machine import peak_mib
+
 from benchmarking.settings import Setting
 
 
@@ -27,8 +29,8 @@ def main() -> None:
 
     def turn(speed: float | None) -> bool:
         if speed is not None:
-            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(json.dumps({"value": speed, "peak_mib": peak_mib}), file=answers, flush=True)
+            peak = peak_mib(resource.getrusage(resource.RUSAGE_SELF))
+            print(json.dumps({"value": speed, "peak_mib": peak}), file=answers, flush=True)
         return bool(sys.stdin.readline())
 
     loop.run(turn)
