@@ -85,10 +85,11 @@ def in_words(line: dict[str, Any]) -> str:
     """The line, for people."""
     all_nlls = ", ".join(f"{run['nll']:.2f}" for run in line["runs"])
     bits = f" = {line['bits_per_dim']:.3f} bits/dim" if line["binarization"] == "none" and line["bits_per_dim"] else ""
+    binarized = "not binarized" if line["binarization"] == "none" else f"{line['binarization']} binarization"
     return (
         f"{line['name']}: NLL {line['nll']:.2f} ± {line['nll_se']:.2f} nats{bits} (k={line['k']}; {all_nlls}), "
-        f"−ELBO {line['neg_elbo']:.2f}; {line['data']} test, {line['images']:,} images, {line['binarization']} "
-        f"binarization, {line['weights']} weights; {line['parameters']:,} parameters, {line['epochs']:.1f} epochs, "
+        f"−ELBO {line['neg_elbo']:.2f}; {line['data']} test, {line['images']:,} images, "
+        f"{binarized}, {line['weights']} weights; {line['parameters']:,} parameters, {line['epochs']:.1f} epochs, "
         f"{line['train_seconds']:.0f} s wall and {line['cpu_seconds']:.0f} s CPU for training, "
         f"{line['images_per_second']:,.0f} images/s, {line['cores']} cores ({line['cpu']}"
         f"{', AMX or AVX512-BF16' if line['fast_bf16'] else ''}), trained in {line['trained_in']}, scored in "
