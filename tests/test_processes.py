@@ -129,6 +129,12 @@ def test_averaging_gradients_gives_the_same_weights_up_to_rounding(tmp_path: Pat
         assert (weights(tmp_path / str(processes)) - alone).norm() / alone.norm() < 1e-6
 
 
+@pytest.mark.parametrize("sections", KINDS.values(), ids=KINDS.keys())
+def test_averaging_gradients_warns_of_nothing_in_any_kind_of_model(tmp_path: Path, sections: dict[str, Any]) -> None:
+    train_on(2, config(steps=2, batch_size=24, micro_batches=6) | sections, tmp_path / "run")
+    assert "warn" not in (tmp_path / "run.log").read_text().lower()
+
+
 class Slope(nn.Module):
     """A loss with a gradient that is told in advance: x for every image."""
 
