@@ -87,7 +87,17 @@ def test_a_restored_optimizer_takes_the_same_next_step(kind: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "ema.safetensors",
+        "optimizer.safetensors",
+        "config.json",
+        "state.json",
+        "manifest.json",
+    ],
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "extend", "remove"])
 def test_any_damage_is_noticed(path: Path, name: str, damage: str) -> None:
     file = path / name

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import QUICK, Command, run
+from vae_dist import __version__
 
 COMMANDS = ["train", "sample", "reconstruct", "interpolate", "evaluate", "info"]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
@@ -32,6 +33,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 
 def test_the_version_is_told(vae_dist: Command) -> None:
     assert vae_dist("--version").stdout == f"{version('vae-dist')}\n"
+    assert __version__ == version("vae-dist")
 
 
 def test_importing_the_package_imports_no_torch() -> None:

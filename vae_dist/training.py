@@ -137,7 +137,7 @@ class _Run:
         self._saved_at = time.monotonic()
 
     def to_the_end(self) -> Outcome:
-        """Train until the steps are done or somebody stops the run; a checkpoint is committed either way."""
+        """Train until the steps are done or somebody stops the run; the last step taken is committed either way."""
         try:
             self._train()
             if self._stop is None:

@@ -41,7 +41,7 @@ def run(app: typer.Typer) -> None:
     if wanted_rank() > 0:  # what all ranks would say alike, rank 0 says
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
-        app(prog_name="vae-dist")
+        app(prog_name=app.info.name)
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
     except BaseException:

@@ -18,7 +18,7 @@ def train() -> None:
 
 def inference() -> None:
     """`inference` draws a sample grid and a reconstruction grid."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(name="inference", add_completion=False, pretty_exceptions_enable=False)
     app.command()(_draw_both)
     run(app)
 

@@ -26,7 +26,7 @@ def evaluate(
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of z an image for the importance-weighted NLL.")] = 1000,
     split: Annotated[
         Literal["test", "val", "train"] | None,
-        typer.Option(help="Images to score.", show_default="test where the data has one, else val"),
+        typer.Option(help="Images to score.", show_default="the first of them that the data has"),
     ] = None,
     seed: Seed = 0,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="What the networks compute in.")] = "fp32",

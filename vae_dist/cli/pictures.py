@@ -54,7 +54,9 @@ def sample(
 def reconstruct(
     pictures: Annotated[
         list[Path] | None,
-        typer.Option("--input", help="A picture; give it again for more.", show_default="validation images"),
+        typer.Option(
+            "--input", help="A picture; give it again for more.", show_default="validation images, else training images"
+        ),
     ] = None,
     checkpoint: CheckpointPath = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = IMAGES / "reconstructions.png",

@@ -16,7 +16,6 @@ from vae_dist.config.sections import (
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
-    TrackingConfig,
     TrainConfig,
 )
 
@@ -29,7 +28,6 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",
-    "TrackingConfig",
     "TrainConfig",
     "differences",
     "find_config",

@@ -1,4 +1,4 @@
-"""What a run is: one frozen model per section, every field with its unit and meaning."""
+"""What a run is: one frozen model per section, its fields with their units and meanings."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -43,7 +43,7 @@ class DataConfig(Section):
     """Which images, and what the likelihood is asked about."""
 
     name: DataName = "digits"
-    root: Path | None = Field(None, description="folder to look into first; folder: that of the pictures")
+    root: Path | None = Field(None, description="where to look first; data.name folder: where the pictures are")
     size: int | None = Field(None, gt=0, description="folder: pixels, height and width; null: the pictures' own")
     binarize: Binarization = Field(
         "dynamic",
@@ -132,7 +132,7 @@ class OptimConfig(Section):
     kind: Literal["adamw", "adamax", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="times the learning rate, taken off the weights every step")
     warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
@@ -158,7 +158,9 @@ class TrainConfig(Section):
     )
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
     log_every: int = Field(50, gt=0, description="steps")
-    eval_every: int = Field(500, gt=0, description="steps between evaluations on the validation split")
+    eval_every: int = Field(
+        500, gt=0, description="steps between evaluations on the validation split; checkpoints are scored too"
+    )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints, besides the minutes")
     keep_last: int = Field(3, gt=0, description="checkpoints kept, besides the best")
@@ -189,7 +191,7 @@ class TrackingConfig(Section):
 
 
 class Config(Section):
-    """A whole run. Two runs with equal configs on equal machines end in equal weights."""
+    """A whole run. Equal configs on equal machines with equally many processes end in equal weights."""
 
     seed: int = Field(0, ge=0, lt=2**63)
     data: DataConfig = DataConfig()
