@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.conftest import QUICK, clean_environment, run
 from vae_dist.errors import UsageError
 from vae_dist.launching import free_port, rank_environment
-from vae_dist.runtime import join_world
+from vae_dist.runtime import _meeting_place, join_world
 
 TRAIN = ("-m", "vae_dist", "train", *QUICK)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
@@ -24,6 +26,17 @@ def processes_of(folder: Path) -> int:
     assert len(record["starts"]) == 1
     processes: int = record["starts"][0]["processes"]
     return processes
+
+
+def test_torchruns_meeting_place_is_all_that_a_process_group_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate hands it on as it is on GPUs; on CPUs it adds rank and number of processes."""
+    for name, value in (rank_environment(0, 1, free_port()) | {"TORCHELASTIC_RESTART_COUNT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    dist.init_process_group("gloo", **_meeting_place(timedelta(seconds=20)))
+    try:
+        assert (dist.get_rank(), dist.get_world_size()) == (0, 1)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(

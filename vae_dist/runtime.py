@@ -23,7 +23,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from vae_dist.checkpoint import Resolved
@@ -123,13 +123,15 @@ class World:
         except RuntimeError as error:
             if self.processes == 1 or not _is_lost_contact(error):
                 raise
-            raise UserError(f"The contact to another process was lost. {remedy}") from error
+            said = f" ({str(error).strip().splitlines()[-1]})" if isinstance(error, dist.DistBackendError) else ""
+            raise UserError(f"The contact to another process was lost{said}. {remedy}") from error
 
     def leave(self) -> None:
         """End the run's process group, so that another run can start in this process."""
         gc.collect()  # accelerate leaves cycles that hold the group; outliving it, they abort the process at its exit
         AcceleratorState._reset_state(reset_partial_state=True)
-        if dist.is_initialized():
+        # NCCL's farewell waits for all; on the way out of an error they may be waiting for this process elsewhere.
+        if dist.is_initialized() and (sys.exc_info()[0] is None or dist.get_backend() != "nccl"):
             dist.destroy_process_group()
 
     def on_main(self, attempt: Callable[[], Result]) -> Result | None:
@@ -236,7 +238,7 @@ def apply(resolved: Resolved, device: torch.device) -> None:
     torch.set_num_threads(resolved.threads)
 
 
-def _meeting_place(timeout: timedelta) -> dict[str, Store]:
+def _meeting_place(timeout: timedelta) -> dict[str, Any]:
     """Where processes find each other's addresses, if it can't be left to torch.
 
     torchrun's store outlives a restart, and with it the addresses of processes that were killed: a process that is
@@ -246,7 +248,8 @@ def _meeting_place(timeout: timedelta) -> dict[str, Store]:
     if attempt is None:
         return {}
     store, _, _ = next(rendezvous("env://", wanted_rank(), wanted_processes(), timeout=timeout))
-    return {"store": PrefixStore(f"vae-dist/attempt-{attempt}", store)}
+    place = PrefixStore(f"vae-dist/attempt-{attempt}", store)
+    return {"store": place, "rank": wanted_rank(), "world_size": wanted_processes()}
 
 
 def _keep_freed_memory() -> None:
