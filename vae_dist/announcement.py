@@ -28,7 +28,7 @@ def announce(config: Config, source: Source, world: World, resolved: Resolved, m
     }
     if world.device.type == "cuda" and not config.train.deterministic:
         facts["resume"] = "exact in data and noise; in every bit only with train.deterministic"
-    if world.processes == 1 and (devices := torch.accelerator.device_count()) > 1:
+    if world.device.type != "cpu" and world.processes == 1 and (devices := torch.accelerator.device_count()) > 1:
         facts["hint"] = f"one of {devices} devices is in use; `vae-dist train --num-processes {devices}` uses all"
     return facts
 

@@ -33,7 +33,8 @@ def wanted_rank() -> int:
 
 def wants_cpu() -> bool:
     """Whether accelerate was told to leave GPUs alone."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    yes = ("1", "true", "yes", "y", "t", "on")  # as accelerate reads it
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in yes
 
 
 def wanted_precision() -> Literal["fp16", "bf16"] | None:

@@ -50,9 +50,9 @@ def clip(
         norm: of their gradient.
         largest: that the gradient may have.
         fold: let a fused optimizer divide on its way through the gradient, as it does for loss scaling; that saves a
-            pass over all weights, 2 % of a small model's step.
+            pass over all weights, 2 % of a small model's step. On Apple's GPUs torch ignores or refuses that.
     """
-    if fold and optimizer.defaults.get("fused"):
+    if fold and optimizer.defaults.get("fused") and norm.device.type != "mps":
         optimizer.grad_scale = (norm / largest).clamp(min=1.0)  # type: ignore[attr-defined]
     else:
         clip_grads_with_norm_(parameters, largest, norm)

@@ -41,9 +41,12 @@ def top_operators(averages: Any) -> Table:
     """The operators that took most time of their own: on the accelerator where there is one, else on the CPU."""
     on_device = any(event.self_device_time_total for event in averages)
     attribute = "self_device_time_total" if on_device else "self_cpu_time_total"
+    # Microseconds. A kernel's time is its operator's already, and must not count twice.
     spent = [
-        (getattr(event, attribute), event) for event in averages if not event.key.startswith("ProfilerStep")
-    ]  # microseconds
+        (getattr(event, attribute), event)
+        for event in averages
+        if event.device_type.name == "CPU" and not event.key.startswith("ProfilerStep")
+    ]
     total = sum(time for time, _ in spent)
     table = Table("operator", "calls a step", "ms a step", "share", title=f"{STEPS} steps", title_justify="left")
     for time, event in sorted(spent, key=lambda pair: pair[0], reverse=True)[:TOP]:

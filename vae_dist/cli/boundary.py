@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TextIO
@@ -37,16 +38,15 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # not every terminal has a −
-    real_stderr = sys.stderr
     if wanted_rank() > 0:  # what all ranks would say alike, rank 0 says
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         app(prog_name=app.info.name)
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
-    except BaseException:
-        sys.stderr = real_stderr
-        raise
+    except Exception:
+        traceback.print_exc(file=sys.__stderr__)
+        _leave(1)
 
 
 def tells_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -66,7 +66,8 @@ def tells_errors(command: Callable[Parameters, None]) -> Callable[Parameters, No
             message = _message(error)
             if message is None or kwargs.get("debug"):
                 raise
-            _tell(message)
+            # Memory can be short in one process alone, and then nobody else knows.
+            _tell(message, sys.__stderr__ if _is_lack_of_memory(error) else sys.stderr)
             raise typer.Exit(error.exit_code if isinstance(error, UserError) else 1) from None
 
     return wrapped
@@ -103,8 +104,8 @@ def _is_lack_of_memory(error: Exception) -> bool:
     return names or any(words in str(error) for words in ("Allocator: can't", "bad_alloc"))
 
 
-def _tell(message: str) -> None:
-    print(f"Error: {message}" if message != "Stopped." else message, file=sys.stderr)
+def _tell(message: str, stream: TextIO | None = None) -> None:
+    print(f"Error: {message}" if message != "Stopped." else message, file=stream or sys.stderr)
 
 
 def _tell_warning(
