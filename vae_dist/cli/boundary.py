@@ -44,7 +44,7 @@ def run(app: typer.Typer) -> None:
         app(prog_name=app.info.name)
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
-    except Exception:
+    except Exception:  # a mistake of ours; raised further, the interpreter's end could wait for other processes
         traceback.print_exc(file=sys.__stderr__)
         _leave(1)
 

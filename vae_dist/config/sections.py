@@ -132,7 +132,7 @@ class OptimConfig(Section):
     kind: Literal["adamw", "adamax", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0, description="times the learning rate, taken off the weights every step")
+    weight_decay: float = Field(0.0, ge=0, description="adamw: decoupled, times the learning rate; else an L2 penalty")
     warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
