@@ -1,6 +1,7 @@
 """Every way to start several processes gives as many ranks of one run, or an error that names the way that does."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from tests.conftest import QUICK, clean_environment, run
+from vae_dist.environment import has_launcher
 from vae_dist.errors import UsageError
 from vae_dist.launching import free_port, rank_environment
 from vae_dist.runtime import _meeting_place, join_world
@@ -128,6 +130,14 @@ def test_a_process_that_nobody_joins_says_so(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "The 2 processes didn't meet within 3 s" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_exported_precision_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the run would end with the shell that it was started from, nohup or not."""
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "TORCHELASTIC_", "VAE_DIST_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert not has_launcher()
 
 
 def test_more_processes_than_devices_are_refused_by_every_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

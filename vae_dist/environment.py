@@ -55,8 +55,11 @@ def is_restart() -> bool:
 
 
 def has_launcher() -> bool:
-    """Whether this process was started by a launcher, whose end is to be its own."""
-    return any(name in os.environ for name in (LAUNCHER_PID, "TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"))
+    """Whether this process was started by a launcher, whose end is to be its own.
+
+    accelerate's is known by a variable that it always sets and that people don't export, as they do the precision.
+    """
+    return any(name in os.environ for name in (LAUNCHER_PID, "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND"))
 
 
 def check_numbers() -> None:
