@@ -18,13 +18,15 @@ def test_shipped_configs_load(name: str) -> None:
     [
         ("model.h_dmi=3", "unknown key model.h_dmi; did you mean model.h_dim?"),
         ("optim.learning_rate=3", "unknown key optim.learning_rate; known here are kind, lr, betas"),
-        ("train.steps=-3", "--set: train.steps is -3"),
+        ("train.steps=-3", "quickstart.yaml with --set seed=3 --set train.steps=-3: train.steps is -3"),
         ("h_dim=3", "unknown key h_dim; did you mean model.h_dim?"),
         ("trian.steps=3", "unknown key trian; did you mean train?"),
         ("train.steps=-1", "train.steps is -1: it should be greater than 0"),
         ("train.steps=many", "train.steps is 'many'"),
         ("optim.lr=.nan", "optim.lr is nan"),
         ("optim.betas=[0.9]", "optim.betas"),
+        ("optim.betas=[0.9, 2]", "optim.betas is 2: it should be less than 1"),
+        ("model.gaussian_sigma=-1", "model.gaussian_sigma is -1: it should be greater than 0"),
         ("data.name=imagenet", "data.name is 'imagenet'"),
         ("train.micro_batches=7", "train.batch_size 128 is no multiple of train.micro_batches 7"),
         ("train.accumulate=9", "train.accumulate 9 is more than the 8 train.micro_batches"),
@@ -35,9 +37,14 @@ def test_shipped_configs_load(name: str) -> None:
         ("model.flow_width=32", "model.flow_width is for model.prior flow: leave it out"),
         ("model.gaussian_sigma=0.1", "model.gaussian_sigma is for model.likelihood gaussian: leave it out"),
         ("objective.doubly_reparameterized=true", "is for objective.kind iwae: leave it out"),
+        ("objective.final_from=0.5", "objective.final_from is of objective.final_samples"),
+        ("data.root=pictures", "data.root is for other data than the built-in digits: set data.name"),
+        ("model.h_dim=1" + 20 * "0", "it should be less than 2147483648"),
         ("seed.x=1", "seed has no keys of its own"),
         ("nonsense", "write it as section.key=value"),
         ("seed=[", "the value is no YAML"),
+        ("seed=!!bool maybe", "the value is no YAML"),
+        ("data.name={a: 1, a: 2}", "the value is no YAML: a is there twice"),
     ],
 )
 def test_a_mistake_is_named(override: str, complaint: str) -> None:
@@ -56,15 +63,16 @@ def test_a_config_that_is_no_mapping_is_told(tmp_path: Path) -> None:
         load_config(file)
     file.write_text("seed: 1\nmodel:\n")
     assert load_config(file, ["model.z_dim=3"]).model.z_dim == 3  # an empty section
-    file.write_text("a: [")
-    with pytest.raises(UsageError, match="is no YAML"):
-        load_config(file)
+    for content in (b"a: [", b"a: !!map [b]", b"\xff\x00\xff"):
+        file.write_bytes(content)
+        with pytest.raises(UsageError, match="is no YAML"):
+            load_config(file)
     with pytest.raises(UsageError, match=r"no config 'nowhere'.*quickstart"):
         find_config("nowhere")
 
 
 def test_yaml_reads_what_it_wrote(tmp_path: Path) -> None:
-    config = parse_config({"seed": 4, "train": {"compile": False}, "data": {"root": "/data"}}, "here")
+    config = parse_config({"seed": 4, "train": {"compile": False}, "data": {"name": "mnist", "root": "/data"}}, "here")
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
     assert load_config(file) == config

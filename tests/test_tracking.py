@@ -8,6 +8,7 @@ from accelerate.tracking import GeneralTracker
 from rich.console import Console
 
 from vae_dist.config import Config
+from vae_dist.errors import UserError
 from vae_dist.tracking import Reporter
 
 
@@ -45,6 +46,17 @@ def test_a_tracker_that_fails_at_the_end_is_told(monkeypatch: pytest.MonkeyPatch
     accelerator.trackers = [Failing(_blank=True)]
     config = Config.model_validate({"tracking": {"trackers": ["tensorboard"]}})
     reporter = Reporter(None, None, config, 100, 0)
-    reporter.use_trackers(accelerator, config, "x")
+    reporter.use_trackers(accelerator, "x")
     with pytest.warns(UserWarning, match="The tracker failing didn't finish: nobody there"):
         reporter.stop(1)
+
+
+def test_a_tracker_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise LookupError("nobody is logged in")
+
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(accelerator, "init_trackers", refuse)
+    config = Config.model_validate({"tracking": {"trackers": ["wandb"]}})
+    with pytest.raises(UserError, match=r"Tracking by wandb can't start: nobody is logged in\."):
+        Reporter(None, None, config, 100, 0).use_trackers(accelerator, "x")

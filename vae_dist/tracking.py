@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
-from vae_dist.config import Config
-from vae_dist.errors import UsageError
+from vae_dist.config import Config, flatten
+from vae_dist.errors import UsageError, UserError
 from vae_dist.evaluation import Figures
 
 REFRESH_S = 0.2  # the bar
@@ -77,26 +77,31 @@ class Reporter:
         table = Table.grid(padding=(0, 2))
         for name, fact in facts.items():
             table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
-        with self._whether_heard_or_not():
+        with self._tolerating_a_closed_terminal():
             self._console.print(table)
             if self._console.is_terminal:
                 self._progress = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
                 self._task = self._progress.add_task("", total=self._steps, completed=self._first, figures="", pace="")
                 self._progress.start()
 
-    def use_trackers(self, accelerator: Accelerator, config: Config, identity: str) -> None:
-        """Send figures to accelerate's trackers too, going on with the same tracked run after a resume."""
-        if not config.tracking.trackers:
+    def use_trackers(self, accelerator: Accelerator, identity: str) -> None:
+        """Send figures to accelerate's trackers too, going on with the same tracked run after a resume.
+
+        Raises:
+            UserError: one doesn't start.
+        """
+        trackers = self._config.tracking.trackers
+        if not trackers:
             return
-        flat = {key: value if isinstance(value, FLAT) else str(value) for key, value in _flat(config).items()}
-        accelerator.init_trackers(
-            "vae-dist",
-            config=flat,
-            init_kwargs={
-                "tensorboard": {"purge_step": self._first + 1},
-                "wandb": {"id": identity, "resume": "allow"},
-            },
-        )
+        values = {key: value if isinstance(value, FLAT) else str(value) for key, value in flatten(self._config).items()}
+        going_on = {
+            "tensorboard": {"purge_step": self._first + 1},
+            "wandb": {"id": identity, "resume": "allow"},
+        }
+        try:
+            accelerator.init_trackers("vae-dist", config=values, init_kwargs=going_on)
+        except Exception as error:  # each has kinds of its own
+            raise UserError(f"Tracking by {' and '.join(trackers)} can't start: {error}.") from error
         self._accelerator = accelerator
 
     def step(self, step: int) -> None:
@@ -124,7 +129,7 @@ class Reporter:
     def say(self, message: str | Table) -> None:
         """Something with lines of its own."""
         if self._console is not None:
-            with self._whether_heard_or_not():
+            with self._tolerating_a_closed_terminal():
                 self._console.print(message, highlight=False, markup=False, soft_wrap=isinstance(message, str))
 
     def stop(self, step: int) -> None:
@@ -132,18 +137,18 @@ class Reporter:
         if self._progress is not None:
             bar, self._progress = self._progress, None
             self._move(bar, step)
-            with self._whether_heard_or_not():
+            with self._tolerating_a_closed_terminal():
                 bar.stop()
         if self._accelerator is not None:
             for tracker in self._accelerator.trackers:
                 _finish(tracker)
 
     def _move(self, bar: Progress, step: int) -> None:
-        with self._whether_heard_or_not():
+        with self._tolerating_a_closed_terminal():
             bar.update(self._task, completed=step, figures=self._figures, pace=self._pace(step), refresh=True)
 
     @contextmanager
-    def _whether_heard_or_not(self) -> Iterator[None]:
+    def _tolerating_a_closed_terminal(self) -> Iterator[None]:
         """While entered, a terminal or pipe that is closed ends the telling and not the run."""
         try:
             yield
@@ -199,11 +204,3 @@ def _in_words(config: Config, neg_elbo: float, distortion: float, rate: float) -
     if config.has_likelihood:
         return f"−ELBO {neg_elbo:.2f} = distortion {distortion:.2f} + rate {rate:.2f}"
     return f"cross-entropy + rate {neg_elbo:.2f} = cross-entropy {distortion:.2f} + rate {rate:.2f}"
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    nested = config.model_dump(mode="json")
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-    return flat

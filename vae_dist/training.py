@@ -1,7 +1,7 @@
 """The training loop, from a config to a finished run folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from vae_dist.checkpoint import State, Window
 from vae_dist.config import Config, differences
+from vae_dist.environment import wanted_processes
 from vae_dist.errors import UsageError
 from vae_dist.evaluation import Figures, Team, evaluate
 from vae_dist.gallery import draw_gallery
@@ -62,7 +63,8 @@ def train(
     out = Path(out)
     if config.train.deterministic:
         make_deterministic()
-    world = join_world(timeout_s=config.train.collective_timeout_s, micro_batches=config.train.micro_batches)
+    config.train.check_processes(wanted_processes())
+    world = join_world(timeout_s=config.train.collective_timeout_s)
     folder = None
     try:
         with world.contact("Start it again."), nullcontext(signals) if signals else StopSignals() as signals:
@@ -211,10 +213,8 @@ class _Run:
     def _hear(self, keep: int) -> None:
         """Take in what all processes sent, up to the last `keep` steps."""
         images = self._config.train.batch_size
-        for preempted, interrupted, minutes_up, steps, loss, distortion, rate, grad_norm in self._pulse.receive(
-            keep=keep
-        ):
-            self._stop = "preempted" if preempted else "interrupted" if interrupted else self._stop
+        for *stops, minutes_up, steps, loss, distortion, rate, grad_norm in self._pulse.receive(keep=keep):
+            self._heed(stops)
             self._minutes_up |= minutes_up > 0
             self._window = Window(
                 steps=self._window.steps + round(steps),
@@ -259,9 +259,13 @@ class _Run:
     def _anyone_stops(self) -> bool:
         stops = torch.tensor([float(self._signals.reason == reason) for reason in REASONS])
         self._world.add(stops)
-        for reason, count in zip(REASONS, stops.tolist(), strict=True):
-            self._stop = reason if count else self._stop
+        self._heed(stops.tolist())
         return self._stop is not None
+
+    def _heed(self, counts: Sequence[float]) -> None:
+        """How many processes were stopped for each reason: the first that any has is the run's."""
+        given = [reason for reason, count in zip(REASONS, counts, strict=True) if count]
+        self._stop = given[0] if given else self._stop
 
     def _save(self) -> None:
         if self._stop is None and self._val_neg_elbo is None:

@@ -57,11 +57,7 @@ def _train(
     overrides = [*(settings or []), *([f"train.precision={precision}"] if precision else [])]
     loaded = load_config(path, overrides)
     wanted = num_processes or wanted_processes()
-    if wanted > loaded.train.micro_batches:
-        raise UsageError(
-            f"{wanted} processes can't share {loaded.train.micro_batches} micro-batches: "
-            "start fewer, or raise train.micro_batches."
-        )
+    loaded.train.check_processes(wanted)
     if wanted_processes() == 1 and wanted > 1:
         from vae_dist.launching import launch
 

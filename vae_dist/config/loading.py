@@ -42,30 +42,42 @@ def find_config(name_or_path: str) -> Path:
     )
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and lay `section.key=value` overrides over it.
 
     Raises:
         UsageError: the file is no YAML mapping, a key is unknown, or a value is out of range.
     """
-    content = _read_yaml(path)
-    overridden = [_apply_override(content, override) for override in overrides]
-    return parse_config(content, str(path), overridden)
+    content = _read_config(path)
+    settings = [f"--set {override}" for override in overrides]
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(content, " ".join([str(path), *(["with", *settings] if settings else [])]))
 
 
-def parse_config(content: Any, origin: str, overridden: Iterable[str] = ()) -> Config:
-    """Check plain data (from YAML or JSON) and make it a `Config`; errors name its `origin`, or --set."""
+def parse_config(content: Any, origin: str) -> Config:
+    """Check plain data (from YAML or JSON) and make it a `Config`; errors name its `origin`."""
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        told = [f"{'--set' if _key(detail) in overridden else origin}: {_explain(detail)}" for detail in error.errors()]
-        raise UsageError("\n".join(told)) from error
+        raise UsageError("\n".join(f"{origin}: {_explain(detail)}" for detail in error.errors())) from error
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """The keys, as `section.key`, in which two configs differ, with both values."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     return {key: (before[key], after[key]) for key in after if before[key] != after[key]}
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every value by its key, as `section.key`."""
+    flat: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, Section):
+            flat.update({f"{name}.{key}": item for key, item in value})
+        else:
+            flat[name] = value
+    return flat
 
 
 class _OneOfEach(yaml.SafeLoader):
@@ -82,36 +94,36 @@ class _OneOfEach(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _parse_yaml(text: str | bytes, origin: str) -> Any:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _OneOfEach)  # noqa: S506 - it is a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        return yaml.load(text, _OneOfEach)  # noqa: S506 - it is a SafeLoader
+    except Exception as error:  # PyYAML's constructors raise a dozen kinds
+        raise UsageError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    content = _parse_yaml(path.read_bytes(), str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no config: sections such as `model:` are expected at its top.")
     return {key: {} if value is None else value for key, value in content.items()}  # an empty section
 
 
-def _apply_override(content: dict[str, Any], override: str) -> str:
-    """Lay it over the content; its key is returned."""
+def _apply_override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {override}: write it as section.key=value.")
     *sections, name = key.strip().split(".")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"--set {override}: the value is no YAML.") from error
+    value = _parse_yaml(text, f"--set {override}: the value")
     for section in sections:
         if not isinstance(content.setdefault(section, {}), dict):
             raise UsageError(f"--set {override}: {section} has no keys of its own.")
         content = content[section]
     content[name] = value
-    return key.strip()
 
 
 def _key(detail: ErrorDetails) -> str:
-    return ".".join(str(part) for part in detail["loc"])
+    """Section and key; what follows says which of a value's parts or types it is about."""
+    return ".".join(str(part) for part in detail["loc"][:2])
 
 
 def _explain(detail: ErrorDetails) -> str:
@@ -148,13 +160,3 @@ def _keys() -> Iterable[str]:
         yield name
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from (f"{name}.{key}" for key in field.annotation.model_fields)
-
-
-def _flatten(config: Config) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config:
-        if isinstance(value, Section):
-            flat.update({f"{name}.{key}": item for key, item in value})
-        else:
-            flat[name] = value
-    return flat

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vae_dist.errors import UsageError
+
 DataName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist", "folder"]
 Binarization = Literal["dynamic", "static", "none"]
 Activation = Literal["relu", "gelu"]
@@ -14,10 +16,12 @@ Switch = Annotated[
     Literal["auto", "on", "off"],
     BeforeValidator(lambda value: ("on" if value else "off") if isinstance(value, bool) else value),
 ]
-
+# Larger numbers are slips of the finger, and torch has no words for them.
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 
 # Keys of the model section that only some choices use, and which these are.
-USERS = {
+ONLY_FOR = {
     "h_dim": ("kind", ("mlp",)),
     "depth": ("kind", ("mlp",)),
     "activation": ("kind", ("mlp",)),
@@ -44,12 +48,12 @@ class DataConfig(Section):
 
     name: DataName = "digits"
     root: Path | None = Field(None, description="where to look first; data.name folder: where the pictures are")
-    size: int | None = Field(None, gt=0, description="folder: pixels, height and width; null: the pictures' own")
+    size: Count | None = Field(None, description="folder: pixels, height and width; null: the pictures' own")
     binarize: Binarization = Field(
         "dynamic",
         description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are",
     )
-    val_size: int | None = Field(None, ge=0, description="images held out at the end of train; null: the data's own")
+    val_size: CountOrZero | None = Field(None, description="images held out at the end of train; null: the data's own")
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
@@ -57,6 +61,8 @@ class DataConfig(Section):
             raise ValueError("data.name binarized-mnist is one fixed draw: set data.binarize to static")
         if self.size is not None and self.name != "folder":
             raise ValueError("data.size is for data.name folder: leave it out")
+        if self.root is not None and self.name == "digits":
+            raise ValueError("data.root is for other data than the built-in digits: set data.name, or leave it out")
         return self
 
 
@@ -64,26 +70,26 @@ class ModelConfig(Section):
     """The network and the distributions it speaks in."""
 
     kind: Literal["mlp", "conv", "hierarchical"] = "mlp"
-    h_dim: int = Field(200, gt=0, description="mlp: hidden units")
-    depth: int = Field(1, ge=0, description="mlp: hidden layers each way; 0: linear")
+    h_dim: Count = Field(200, description="mlp: hidden units")
+    depth: CountOrZero = Field(1, description="mlp: hidden layers each way; 0: linear")
     activation: Activation = Field("relu", description="mlp: of hidden layers; gelu learns more a step")
-    z_dim: int = Field(20, gt=0, description="latent dimensions; hierarchical: at each position of each group")
-    width: int = Field(64, gt=0, description="conv, hierarchical: channels")
-    blocks: int = Field(2, gt=0, description="conv: residual blocks each way; hierarchical: a group and a level")
-    patch: int = Field(4, gt=0, description="conv, hierarchical: pixels to a side of the finest position")
-    groups: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+    z_dim: Count = Field(20, description="latent dimensions; hierarchical: at each position of each group")
+    width: Count = Field(64, description="conv, hierarchical: channels")
+    blocks: Count = Field(2, description="conv: residual blocks each way; hierarchical: a group and a level")
+    patch: Count = Field(4, description="conv, hierarchical: pixels to a side of the finest position")
+    groups: tuple[Count, ...] = Field(
         (2, 3), min_length=1, description="hierarchical: latent groups at each resolution, the finest first"
     )
     prior: Literal["normal", "vamp", "flow"] = "normal"
-    pseudo_inputs: int = Field(500, gt=0, description="vamp: components of the prior")
-    flow_couplings: int = Field(6, gt=0, description="flow: coupling layers of the prior")
-    flow_width: int = Field(256, gt=0, description="flow: hidden units of a coupling")
+    pseudo_inputs: Count = Field(500, description="vamp: components of the prior")
+    flow_couplings: Count = Field(6, description="flow: coupling layers of the prior")
+    flow_width: Count = Field(256, description="flow: hidden units of a coupling")
     likelihood: Literal["bernoulli", "gaussian", "logistic-mixture"] = "bernoulli"
     gaussian_sigma: Annotated[float, Field(gt=0)] | Literal["pixel"] | None = Field(
         None,
         description="gaussian: standard deviation, of pixels in [0, 1]; null: one learned number; pixel: each its own",
     )
-    mixture_components: int = Field(5, gt=0, description="logistic-mixture: logistics a pixel")
+    mixture_components: Count = Field(5, description="logistic-mixture: logistics a pixel")
 
     @property
     def distributions(self) -> str:
@@ -93,7 +99,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        for name, (choice, users) in USERS.items():
+        for name, (choice, users) in ONLY_FOR.items():
             if getattr(self, name) != type(self).model_fields[name].default and getattr(self, choice) not in users:
                 raise ValueError(f"model.{name} is for model.{choice} {' or '.join(users)}: leave it out")
         if self.kind == "hierarchical" and self.prior != "normal":
@@ -110,10 +116,10 @@ class ObjectiveConfig(Section):
 
     kind: Literal["elbo", "iwae"] = "elbo"
     beta: float = Field(1.0, ge=0, description="weight of the rate after warm-up")
-    warmup_steps: int = Field(0, ge=0, description="steps over which beta rises linearly from 0")
+    warmup_steps: CountOrZero = Field(0, description="steps over which beta rises linearly from 0")
     free_bits: float = Field(0.0, ge=0, description="elbo: nats of rate a latent group may spend free of charge")
-    samples: int = Field(1, gt=0, description="posterior draws an image")
-    final_samples: int | None = Field(None, gt=0, description="posterior draws an image at the end; null: as before")
+    samples: Count = Field(1, description="posterior draws an image")
+    final_samples: Count | None = Field(None, description="posterior draws an image at the end; null: as before")
     final_from: float = Field(0.9, gt=0, lt=1, description="share of the run after which there are `final_samples`")
     doubly_reparameterized: bool = Field(False, description="iwae: the encoder's gradient without its score term")
 
@@ -123,6 +129,8 @@ class ObjectiveConfig(Section):
             raise ValueError("objective.free_bits is for objective.kind elbo: leave it out")
         if self.doubly_reparameterized and self.kind != "iwae":
             raise ValueError("objective.doubly_reparameterized is for objective.kind iwae: leave it out")
+        if self.final_from != type(self).model_fields["final_from"].default and self.final_samples is None:
+            raise ValueError("objective.final_from is of objective.final_samples: set that, or leave it out")
         return self
 
 
@@ -133,37 +141,41 @@ class OptimConfig(Section):
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0, description="adamw: decoupled, times the learning rate; else an L2 penalty")
-    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
+    warmup_steps: CountOrZero = Field(0, description="steps over which the learning rate rises linearly")
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
     skip_norm: float | None = Field(None, gt=0, description="a step with a larger gradient norm is skipped")
     ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weights' moving average; null: none")
 
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.kind == "sgd" and self.betas != type(self).model_fields["betas"].default:
+            raise ValueError("optim.betas is for optim.kind adamw or adamax: leave it out")
+        return self
+
 
 class TrainConfig(Section):
     """How long, in what portions, on what, and how often to look."""
 
-    steps: int = Field(2000, gt=0, description="optimizer steps of the whole run")
-    batch_size: int = Field(128, gt=0, description="images a step, over all processes")
-    micro_batches: int = Field(8, gt=0, description="equal parts of a batch: the unit of noise, at least one a process")
-    accumulate: int = Field(1, gt=0, description="forward passes a process splits its share of a batch into")
+    steps: Count = Field(2000, description="optimizer steps of the whole run")
+    batch_size: Count = Field(128, description="images a step, over all processes")
+    micro_batches: Count = Field(8, description="equal parts of a batch: the unit of noise, at least one a process")
+    accumulate: Count = Field(1, description="forward passes a process splits its share of a batch into")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     reduce: Literal["ddp", "exact"] = Field(
         "ddp",
         description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
     )
     compile: Switch = Field("auto", description="by torch.compile; auto: a run of 50,000 steps or more")
-    threads: int | None = Field(
-        None, gt=0, description="CPU threads a process; null: the cores, shared evenly; exact: 1"
-    )
+    threads: Count | None = Field(None, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
-    log_every: int = Field(50, gt=0, description="steps")
-    eval_every: int = Field(
-        500, gt=0, description="steps between evaluations on the validation split; checkpoints are scored too"
+    log_every: Count = Field(50, description="steps")
+    eval_every: Count = Field(
+        500, description="steps between evaluations on the validation split; checkpoints are scored too"
     )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
-    checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints, besides the minutes")
-    keep_last: int = Field(3, gt=0, description="checkpoints kept, besides the best")
+    checkpoint_every: Count | None = Field(None, description="steps between checkpoints, besides the minutes")
+    keep_last: Count = Field(3, description="checkpoints kept, besides the best")
     profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
     collective_timeout_s: float = Field(
         600.0, gt=0, le=1e6, description="seconds before a process gives up on the others"
@@ -182,6 +194,18 @@ class TrainConfig(Section):
                 f"train.accumulate {self.accumulate} is more than the {self.micro_batches} train.micro_batches"
             )
         return self
+
+    def check_processes(self, count: int) -> None:
+        """See that every process gets a part of each batch.
+
+        Raises:
+            UsageError: there are more processes than micro-batches.
+        """
+        if count > self.micro_batches:
+            raise UsageError(
+                f"{count} processes can't share {self.micro_batches} micro-batches: "
+                "start fewer, or raise train.micro_batches."
+            )
 
 
 class TrackingConfig(Section):
