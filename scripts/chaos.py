@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from arguments import count
+
 SETTINGS = (
     "train.steps=1000",
     "train.checkpoint_every=20",
@@ -91,8 +93,8 @@ class Run:
 def main() -> None:
     """Parse the command line, run, and give the verdict."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--kills", type=int, default=10, metavar="N")
-    parser.add_argument("--ranks", type=int, default=1, metavar="W")
+    parser.add_argument("--kills", type=count, default=10, metavar="N")
+    parser.add_argument("--ranks", type=count, default=1, metavar="W")
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the sequence of kills"
     )

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from arguments import count, new_file
 from machine import cores, cpu_name
 
 from vae_dist.checkpoint import find_checkpoint
@@ -24,7 +25,7 @@ from vae_dist.config import find_config, load_config
 from vae_dist.data import load_source
 from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.errors import UserError
-from vae_dist.provenance import versions
+from vae_dist.provenance import commit_of_package, versions
 
 RUNS = Path("runs/reproduce")
 DRAWS = 1000  # of z an image, for the NLL
@@ -34,9 +35,11 @@ def main() -> None:
     """Parse the command line, train, score, and tell."""
     parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__.split("\n\n")[0])
     parser.add_argument("name", help="of a shipped config")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="train with seeds 0 to N-1")
-    parser.add_argument("--k", type=int, default=DRAWS, help="draws of z an image for the NLL")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the line there too, with every seed's figures")
+    parser.add_argument("--seeds", type=count, default=3, metavar="N", help="train with seeds 0 to N-1")
+    parser.add_argument("--k", type=count, default=DRAWS, help="draws of z an image for the NLL")
+    parser.add_argument(
+        "--json", type=new_file, metavar="FILE", help="write the line there too, with every seed's figures"
+    )
     options = parser.parse_args()
     try:
         runs = [reproduce(options.name, seed, options.k) for seed in range(options.seeds)]
@@ -55,7 +58,7 @@ def reproduce(name: str, seed: int, k: int) -> dict[str, Any]:
     if not record.exists():
         if folder.exists():  # going on with it would count a part of the training time only
             raise UserError(f"{folder} was begun and not finished: delete it, so that its whole time is measured.")
-        times = {"commit": _commit(), **_train(name, seed, folder)}
+        times = {"commit": commit_of_package(), **_train(name, seed, folder)}
         record.write_text(json.dumps(times, indent=1))
     known: dict[str, Any] = json.loads(record.read_text())
     if known.get("k") != k:
@@ -100,7 +103,7 @@ def in_words(line: dict[str, Any]) -> str:
 def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
     config = load_config(find_config(name), [f"seed={seed}"])
     source = load_source(config.data)
-    source.split_named("test")  # an hour of training is too late to find that there is none
+    source.size("test")  # an hour of training is too late to find that there is none
     command = [sys.executable, "-m", "vae_dist", "train", name, "--set", f"seed={seed}", "--out", str(folder)]
     with tempfile.TemporaryDirectory() as cold_cache:
         cpu, began = _cpu_seconds(), time.monotonic()
@@ -136,15 +139,6 @@ def _score(folder: Path, k: int) -> dict[str, Any]:
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _commit() -> str | None:
-    """Which one this checkout is at, and whether it was changed since; None where it isn't git's."""
-    try:
-        asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return asked.stdout.strip()
 
 
 if __name__ == "__main__":

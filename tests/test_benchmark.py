@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from benchmarking.loops import Bare, ClassicVAE, Floor, Loop, Ours, Tutorial
+from benchmarking.floor import Floor
+from benchmarking.loops import Bare, ClassicVAE, Loop, Ours
+from benchmarking.rivals import Tutorial
 from benchmarking.rounds import Worker
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import CONV_128, HIERARCHICAL_128, MLP_128, Setting
 
 from vae_dist.models import build_model
 
-TINY = replace(MLP_128, batch_size=16, steps=9, train=(("threads", 1),))
+TINY = replace(MLP_128, batch_size=16, steps=9, train={"threads": 1})
 
 
 def test_a_ratio_is_the_median_of_ratios_round_by_round() -> None:

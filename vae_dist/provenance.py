@@ -19,12 +19,13 @@ def versions() -> dict[str, str]:
 
 
 def commit_of_package() -> str | None:
-    """The commit of the checkout that this code runs from, or None for an installed package."""
+    """The commit of the checkout that this code runs from, "-dirty" if it was changed since; None without one."""
     checkout = Path(__file__).parent.parent
     if not (checkout / ".git").exists():
         return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)  # noqa: S607
+        asked = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return asked.stdout.strip()

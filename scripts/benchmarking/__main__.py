@@ -9,8 +9,8 @@ import json
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
+from arguments import count, new_file
 from machine import cores, cpu_name
 from rich.console import Console
 
@@ -37,8 +37,8 @@ def main() -> None:
     """Parse the command line, measure, and tell."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__.split("\n\n")[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all unless named")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of which medians are taken")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--rounds", type=count, default=5, metavar="N", help="of which medians are taken")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there too")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")

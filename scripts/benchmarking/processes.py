@@ -21,15 +21,16 @@ PROFILED_STEPS = 16
 
 def processes(rounds: int, tell: Tell) -> list[Row]:
     """One process of two threads against two of one, and gradients added fast against exactly."""
-    conv = replace(CONV_128, precision=PRECISIONS[-1], train=(("threads", 1),))
-    mlp = replace(MLP_128, train=(("threads", 1),))
-    exact = (("threads", 1), ("reduce", "exact"))
+    one_thread = {"threads": 1}
+    conv = replace(CONV_128, precision=PRECISIONS[-1], train=one_thread)
+    mlp = replace(MLP_128, train={**one_thread, "micro_batches": 2})
+    exact = {"reduce": "exact"}
     measures = {
-        "conv, 1 process × 2 threads": (1, replace(conv, train=(("threads", 2),))),
+        "conv, 1 process × 2 threads": (1, replace(conv, train={"threads": 2})),
         "conv, 2 processes × 1 thread": (2, conv),
-        "conv, 2 processes, exact": (2, replace(conv, train=exact)),
-        "MLP, 2 processes": (2, replace(mlp, train=(*mlp.train, ("micro_batches", 2)))),
-        "MLP, 2 processes, exact": (2, replace(mlp, train=(*exact, ("micro_batches", 2)))),
+        "conv, 2 processes, exact": (2, replace(conv, train={**conv.train, **exact})),
+        "MLP, 2 processes": (2, mlp),
+        "MLP, 2 processes, exact": (2, replace(mlp, train={**mlp.train, **exact})),
     }
     results = take_turns({name: partial(_together, *measure) for name, measure in measures.items()}, rounds, tell)
     one, two, two_exact, mlp_fast, mlp_exact = results.values()
@@ -47,7 +48,7 @@ def _together(count: int, setting: Setting) -> float:
     question = json.dumps({"loop": "ours", "setting": asdict(setting)}) + "\n{}\n"
     workers = []
     for rank in range(count):
-        environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(dict(setting.train)["threads"])}
+        environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(setting.train["threads"])}
         if count > 1:
             environment |= rank_environment(rank, count, port)
         command = [sys.executable, "-m", "benchmarking.worker"]

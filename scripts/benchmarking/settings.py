@@ -1,7 +1,7 @@
 """What is trained in the comparisons: networks, batches, precisions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Setting:
     binarize: str = "dynamic"
     precision: str = "fp32"
     compiled: bool = False
-    train: tuple[tuple[str, Any], ...] = ()
+    train: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self, steps: int) -> Config:
         """Of a run of so many steps, with everything on that is on by default."""
@@ -55,7 +55,7 @@ class Setting:
                     "precision": self.precision,
                     "compile": self.compiled,
                     "eval_every": steps,
-                    **dict(self.train),
+                    **self.train,
                 },
             }
         )

@@ -17,7 +17,7 @@ from benchmarking.settings import (
 from vae_dist.models import build_model
 
 OTHERS = ("tutorial, 0 workers", "tutorial, 2 workers", "pythae")
-# The least and the best share of the bare loop's speed, by setting.
+# The least share of the bare loop's speed, by setting.
 SHARES = {MLP_128.name: 0.90, MLP_512.name: 0.93, CONV_128.name: 0.97, HIERARCHICAL_128.name: 0.97}
 # By setting and precision of ours: targets against the tutorials' loop and pythae, which compute in fp32.
 AGAINST = {

@@ -8,10 +8,13 @@ import json
 import os
 import resource
 import sys
-from typing import Any
 
 from machine import peak_mib
 
+from benchmarking.floor import Floor
+from benchmarking.loops import Bare, Loop, Ours
+from benchmarking.rivals import Pythae, Tutorial
+from benchmarking.scoring import Scoring, ScoringFloor
 from benchmarking.settings import Setting
 
 
@@ -37,27 +40,25 @@ def main() -> None:
     os._exit(0)  # gloo's threads can abort an interpreter that is taken down
 
 
-def build(name: str, setting: Setting) -> Any:
+def build(name: str, setting: Setting) -> Loop:
     """The loop of a name."""
-    from benchmarking import loops, scoring
-
     match name:
         case "ours":
-            return loops.Ours(setting)
+            return Ours(setting)
         case "bare":
-            return loops.Bare(setting)
+            return Bare(setting)
         case "tutorial, 0 workers":
-            return loops.Tutorial(setting, 0)
+            return Tutorial(setting, 0)
         case "tutorial, 2 workers":
-            return loops.Tutorial(setting, 2)
+            return Tutorial(setting, 2)
         case "pythae":
-            return loops.Pythae(setting)
+            return Pythae(setting)
         case "floor":
-            return loops.Floor(setting)
+            return Floor(setting)
         case "scoring":
-            return scoring.Scoring(setting)
+            return Scoring(setting)
         case "scoring floor":
-            return scoring.ScoringFloor(setting)
+            return ScoringFloor(setting)
     raise ValueError(f"There is no loop called {name}.")
 
 

@@ -1,0 +1,141 @@
+"""What people would use instead: the tutorials' loop and pythae's trainer, on the same network and images."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarking.loops import WARM_UP_STEPS, ClassicVAE, RoundByRound
+from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
+from vae_dist.data import load_source
+
+
+class Tutorial(RoundByRound):
+    """The loop of the tutorials: torchvision's MNIST, which decodes image by image, a DataLoader, plain Adam."""
+
+    def __init__(self, setting: Setting, workers: int) -> None:
+        from torch.utils.data import DataLoader
+        from torchvision.datasets import MNIST
+        from torchvision.transforms import ToTensor
+
+        class Digits(MNIST):  # type: ignore[misc]
+            """The built-in digits; everything but the reading of files is torchvision's."""
+
+            def __init__(self) -> None:
+                self.data = load_source(setting.config(steps=1).data).splits["train"][:, 0]
+                self.targets = torch.zeros(len(self.data), dtype=torch.int64)
+                self.transform, self.target_transform = ToTensor(), None
+
+        self._setting = setting
+        self._loader: DataLoader[Any] = DataLoader(
+            Digits(),
+            batch_size=setting.batch_size,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,  # the class above can't be pickled
+        )
+        self._batches = self._endless()
+        self._network = ClassicVAE()
+        self._averaged = ClassicVAE()
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE)
+        for _ in range(WARM_UP_STEPS):
+            self._step()
+
+    def round(self) -> float:
+        """See `RoundByRound.round`."""
+        images, began = 0, time.perf_counter()
+        for _ in range(self._setting.steps):
+            images += self._step()
+        return images / (time.perf_counter() - began)
+
+    def _step(self) -> int:
+        x, _ = next(self._batches)
+        loss = self._network(x.view(len(x), -1))
+        self._optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), CLIP_NORM)
+        self._optimizer.step()
+        with torch.no_grad():
+            for averaged, parameter in zip(self._averaged.parameters(), self._network.parameters(), strict=True):
+                averaged.lerp_(parameter, 1 - EMA_DECAY)
+        loss.item()  # for the progress bar
+        return len(x)
+
+    def _endless(self) -> Iterator[Any]:
+        while True:
+            yield from self._loader
+
+
+class Pythae(RoundByRound):
+    """pythae's trainer (0.1.2) with the same network, without clipping and averaging, which it doesn't have."""
+
+    def __init__(self, setting: Setting) -> None:
+        from pythae.data.datasets import BaseDataset
+        from pythae.models import VAE, VAEConfig
+        from pythae.models.base.base_utils import ModelOutput
+        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+        from pythae.trainers.training_callbacks import TrainingCallback
+
+        class Encoder(BaseEncoder):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.hidden = nn.Linear(784, 200)
+                self.mu, self.log_variance = nn.Linear(200, 20), nn.Linear(200, 20)
+
+            def forward(self, x: Tensor) -> Any:
+                hidden = F.relu(self.hidden(x.flatten(1)))
+                return ModelOutput(embedding=self.mu(hidden), log_covariance=self.log_variance(hidden))
+
+        class Decoder(BaseDecoder):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = nn.Sequential(nn.Linear(20, 200), nn.ReLU(), nn.Linear(200, 784), nn.Sigmoid())
+
+            def forward(self, z: Tensor) -> Any:
+                return ModelOutput(reconstruction=self.layers(z).view(-1, 1, 28, 28))
+
+        class Clock(TrainingCallback):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.times: list[float] = []
+
+            def on_train_step_end(self, training_config: Any, **_: Any) -> None:
+                self.times.append(time.perf_counter())
+
+        logging.getLogger("pythae").setLevel(logging.ERROR)
+        images = self._an_epoch(setting)
+        config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
+        self._setting, self._clock = setting, Clock()
+        self._folder = tempfile.TemporaryDirectory()
+        self._trainer = BaseTrainer(
+            model=VAE(config, encoder=Encoder(), decoder=Decoder()),
+            train_dataset=BaseDataset(images, torch.zeros(len(images))),
+            training_config=BaseTrainerConfig(
+                output_dir=self._folder.name,
+                num_epochs=1,
+                learning_rate=LEARNING_RATE,
+                per_device_train_batch_size=setting.batch_size,
+                no_cuda=True,
+            ),
+            callbacks=[self._clock],
+        )
+
+    def round(self) -> float:
+        """See `RoundByRound.round`: one epoch of as many images as a round takes."""
+        self._clock.times.clear()
+        self._trainer.train()
+        times = self._clock.times[WARM_UP_STEPS - 1 :]
+        return (len(times) - 1) * self._setting.batch_size / (times[-1] - times[0])
+
+    @staticmethod
+    def _an_epoch(setting: Setting) -> Tensor:
+        """As many images as a round and its warm-up take."""
+        images = load_source(setting.config(steps=1).data).splits["train"]
+        count = (setting.steps + WARM_UP_STEPS) * setting.batch_size
+        return images.repeat(-(-count // len(images)), 1, 1, 1)[:count] / 255
