@@ -1,6 +1,7 @@
 """Every density, probability and divergence against its closed form."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -230,12 +231,20 @@ def test_bernoulli_refuses_a_gradient_in_the_pixels() -> None:
         Bernoulli().log_prob(pixels, torch.zeros(1, 1, 1, 2, 2, requires_grad=True))
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_clipping_shortens_the_gradient_to_the_limit(kind: str) -> None:
+def test_bernoulli_refuses_a_second_derivative() -> None:
+    logits = torch.zeros(1, 1, 1, 2, 2, requires_grad=True)
+    log_prob = Bernoulli().log_prob(torch.full((1, 1, 2, 2), 0.3), logits)
+    (gradient,) = torch.autograd.grad(log_prob.square().sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("settings", [{"kind": "adamw", "betas": (0.5, 0.5)}, {"kind": "sgd"}])
+def test_clipping_shortens_the_gradient_to_the_limit(settings: dict[str, Any]) -> None:
     """Beforehand, or by a fused optimizer on the way: steps are those of gradients shortened by hand."""
     clipped, by_hand = nn.Linear(3, 2), nn.Linear(3, 2)
     by_hand.load_state_dict(clipped.state_dict())
-    config = OptimConfig.model_validate({"kind": kind, "lr": 0.1, "betas": (0.5, 0.5)})
+    config = OptimConfig.model_validate({"lr": 0.1, **settings})
     optimizers = [build_optimizer(config, module) for module in (clipped, by_hand)]
     for norm in (0.5, 4.0, 1.5):  # Adam's first step alone would be the same for a gradient of any size
         gradient = torch.ones(2, 4) / math.sqrt(8) * norm
@@ -260,7 +269,7 @@ def test_mean_is_the_mean_of_samples(likelihood: Likelihood) -> None:
     assert error < 4 * 0.5 / math.sqrt(20_000)
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.1])
+@pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
 def test_the_training_likelihood_refuses_pixels_outside_0_to_1(bad: float) -> None:
     objective = ELBO(VariationalAutoEncoder(4, 3, 2, image_shape=(1, 2, 2)))
     with pytest.raises(ValueError, match=r"pixels in \[0, 1\].*divide bytes by 255"):

@@ -166,9 +166,12 @@ def test_the_wider_a_layer_the_fewer_draws_are_scored_together(
 
 
 @pytest.mark.parametrize("draws_at_once", [1, 7, 20])
-def test_the_chunk_size_shows_in_no_figure(model: LinearGaussian, source: Source, draws_at_once: int) -> None:
+def test_the_chunk_size_shows_in_no_figure(
+    model: LinearGaussian, source: Source, draws_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = evaluate(model, source, "test", k=60)
-    other = evaluate(model, source, "test", k=60, draws_at_once=draws_at_once)
+    monkeypatch.setattr(evaluation, "WIDEST_IN_FLIGHT", draws_at_once * BLOCK)  # the model has no layers
+    other = evaluate(model, source, "test", k=60)
     assert usual is not None
     assert other is not None
     for name, value in asdict(usual).items():

@@ -48,5 +48,5 @@ def test_what_goes_on_with_a_fresh_run_is_not_the_same_command(tmp_path: Path) -
 @pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"id": "x", "starts": {}})])
 def test_a_damaged_record_of_starts_is_told(content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"run.json is damaged \(.*\); move it away"):
+    with pytest.raises(UserError, match=r"run.json is damaged: .*Move it away"):
         RunFolder(tmp_path).record_start(["train"], "cpu", 1, 0)

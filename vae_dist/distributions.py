@@ -22,32 +22,37 @@ def positive_sigma(raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """N(mu, diag(sigma²)), in float32; event dimensions are summed by the caller's choice of `log_prob(...).sum`."""
+    """N(mu, diag(sigma²)), in float32. Everything is per coordinate; the caller sums."""
 
     mu: Float[Tensor, "*shape"]
     sigma: Float[Tensor, "*shape"]
 
+    @classmethod
+    def from_raw(cls, mu: Float[Tensor, "*shape"], raw_sigma: Float[Tensor, "*shape"]) -> "DiagonalGaussian":
+        """From a network's outputs, which may be in less than float32 and of any sign."""
+        return cls(mu.float(), positive_sigma(raw_sigma))
+
     def rsample(self, eps: Float[Tensor, "*samples_shape"]) -> Float[Tensor, "*samples_shape"]:
         """Mu + sigma · eps, for standard normal `eps` (Kingma and Welling, arXiv:1312.6114, eq. 10)."""
-        return torch.addcmul(self.mu.float(), self.sigma.float(), eps)
+        return torch.addcmul(self.mu, self.sigma, eps)
 
     def log_prob(self, z: Float[Tensor, "*samples_shape"]) -> Float[Tensor, "*samples_shape"]:
         """Log-density of every coordinate, in nats."""
-        standardized = (z.float() - self.mu.float()) / self.sigma.float()
-        return -0.5 * (standardized.square() + LOG_2PI) - self.sigma.float().log()
+        standardized = (z.float() - self.mu) / self.sigma
+        return -0.5 * (standardized.square() + LOG_2PI) - self.sigma.log()
 
     def kl_to_standard_normal(self) -> Float[Tensor, "*shape"]:
         """KL(self ‖ N(0, 1)) of every coordinate, in nats (arXiv:1312.6114, appendix B).
 
         Written with expm1, as ½(mu² + expm1(log sigma²) − log sigma²), so that a KL near zero keeps its digits.
         """
-        log_variance = 2 * self.sigma.float().log()
-        return 0.5 * (self.mu.float().square() + torch.expm1(log_variance) - log_variance)
+        log_variance = 2 * self.sigma.log()
+        return 0.5 * (self.mu.square() + torch.expm1(log_variance) - log_variance)
 
     def kl_to(self, other: "DiagonalGaussian") -> Float[Tensor, "*shape"]:
         """KL(self ‖ other) of every coordinate, in nats, written like `kl_to_standard_normal`."""
-        log_ratio = 2 * (self.sigma.float().log() - other.sigma.float().log())
-        distance = (self.mu.float() - other.mu.float()) / other.sigma.float()
+        log_ratio = 2 * (self.sigma.log() - other.sigma.log())
+        distance = (self.mu - other.mu) / other.sigma
         return 0.5 * (distance.square() + torch.expm1(log_ratio) - log_ratio)
 
     def detach(self) -> "DiagonalGaussian":

@@ -30,8 +30,7 @@ WIDEST_IN_FLIGHT = 6_000_000  # numbers in the widest layer: beyond, convolution
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
 DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
 
-
-Precision = Literal["fp32", "bf16"]
+ScoringPrecision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Figures:
     images: int
     k: int  # draws of z an image
     seed: int  # of the evaluation's noise
-    precision: Precision  # that the networks computed in; densities are always in float32
+    precision: ScoringPrecision  # that the networks computed in; densities are always in float32
     binarization: Binarization
     neg_elbo: float  # distortion + rate: an upper bound on the NLL
     neg_elbo_se: float | None  # standard error over images; None for a single one
@@ -80,8 +79,7 @@ def evaluate(
     *,
     k: int = 1,
     seed: int = 0,
-    precision: Precision = "fp32",
-    draws_at_once: int | None = None,
+    precision: ScoringPrecision = "fp32",
     team: Team | None = None,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Figures | None:
@@ -94,8 +92,6 @@ def evaluate(
         k: draws of z an image; the estimate of −log p(x) is a bound that gets tighter with k.
         seed: of the noise, which is a function of it and the image's index.
         precision: what the networks compute in. Either way the figures are bounds: of the model as computed so.
-        draws_at_once: draws of z an image that are scored together; fewer take less memory and give the same figures.
-            None: as many as suit the model.
         team: the processes that share the work; all of them get the figures.
         tell: called now and then with the number of images that were scored so far.
 
@@ -106,14 +102,13 @@ def evaluate(
         UsageError: the source has no such split.
     """
     team = team or Team()
-    size = source.size(source.split_named(split))
+    size = source.size(split)
     blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
     mine = share_of(len(blocks), team.rank, team.processes)
     per_image = torch.zeros(size, RATES + model.latent_groups, dtype=torch.float64)
     moments: dict[int, Float64[Tensor, "2 z"]] = {}
     with torch.no_grad(), _computing_in(precision, model), model.unchanging():
-        at_once = draws_at_once or _draws_at_once(model)
-        score = partial(_score_block, model, source, split, k=k, seed=seed, draws_at_once=at_once)
+        score = partial(_score_block, model, source, split, k=k, seed=seed, draws_at_once=_draws_at_once(model))
         for turn in range(math.ceil(len(blocks) / team.processes)):  # as many for everyone, so that all stop together
             if team.stop():
                 return None
@@ -157,7 +152,7 @@ def targets(source: Source, split: str, indices: range, seed: int) -> Float[Tens
     return to_unit(images, uniforms)
 
 
-def _computing_in(precision: Precision, model: Model) -> torch.autocast:
+def _computing_in(precision: ScoringPrecision, model: Model) -> torch.autocast:
     device = next(model.parameters()).device.type
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
@@ -175,7 +170,7 @@ def _score_block(
             share = len(part) / k
             distortion -= share * terms.log_px.cpu().double().mean(0)
             rates += share * terms.rate.cpu().double()
-            log_sum_weights = torch.logaddexp(log_sum_weights, terms.log_weights.cpu().double().logsumexp(0))
+            log_sum_weights = torch.logaddexp(log_sum_weights, terms.log_weights().cpu().double().logsumexp(0))
     means = model.posterior_mean(x).cpu().double()
     scores = torch.stack([distortion, math.log(k) - log_sum_weights], dim=1)
     return torch.cat([scores, rates], dim=1), torch.stack([means.sum(0), means.square().sum(0)])
@@ -220,7 +215,7 @@ def _figures(
     split: str,
     k: int,
     seed: int,
-    precision: Precision,
+    precision: ScoringPrecision,
     per_image: Float64[Tensor, "n columns"],
     *,
     active_units: int,

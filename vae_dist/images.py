@@ -21,6 +21,7 @@ from vae_dist.files import replace_file
 
 GAP = 2  # pixels between the tiles of a grid
 MIN_TILE = 56  # smaller images are enlarged by a whole factor to at least this side
+COMPARED_A_ROW = 8
 BACKGROUND = (24, 24, 27)
 INK = (228, 228, 231)
 LABEL_HEIGHT = 16
@@ -97,11 +98,9 @@ def grid(images: UInt8[Tensor, "n c h w"], columns: int | None = None) -> Image.
     return sheet
 
 
-def comparison(
-    originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tensor, "n c h w"], columns: int = 8
-) -> Image.Image:
+def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tensor, "n c h w"]) -> Image.Image:
     """Rows of originals, each with its reconstructions right below it; both are named beside every row."""
-    columns = min(columns, len(originals))
+    columns = min(COMPARED_A_ROW, len(originals))
     rows = []
     for start in range(0, len(originals), columns):
         part = slice(start, start + columns)

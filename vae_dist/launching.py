@@ -137,7 +137,7 @@ def _exit_code(codes: Sequence[int | None], first_to_fail: int | None, to_go_on:
         return 0
     # A rank that was killed is the cause, and the others' complaints are its consequence.
     killed = next((number for number, code in enumerate(codes) if code is not None and code < 0), None)
-    cause = first_to_fail if killed is None or codes[first_to_fail] not in (0, 1) else killed
+    cause = first_to_fail if killed is None or codes[first_to_fail] != 1 else killed
     code = codes[cause] or 1
     if code < 0:
         name = signal.Signals(-code).name
@@ -145,4 +145,4 @@ def _exit_code(codes: Sequence[int | None], first_to_fail: int | None, to_go_on:
             f"Process {cause} of {len(codes)} was killed ({name}), so all were stopped. "
             f"{to_go_on} goes on from the last checkpoint."
         )
-    return int(code)
+    return code

@@ -100,7 +100,8 @@ class Learner:
         elif self._scaler is not None:
             self._scaler.update()
         self._clear_gradients()
-        # Sums of few float32 numbers are exact in Python's float64, and so the same however they are shared out.
+        # The sum of few float32 numbers is exact in Python's float64. So under train.reduce exact, whose parts are
+        # single micro-batches, it is the same however they are shared out.
         sums = torch.stack([torch.stack(part).sum(1) for part in losses]).tolist()
         loss, distortion, rate = map(sum, zip(*sums, strict=True))
         return StepResult(loss, distortion, rate, grad_norm, skipped, diagnosis)
@@ -120,17 +121,6 @@ class Learner:
         """The weight of the rate at a step."""
         objective = self._config.objective
         return beta_at(step, beta=objective.beta, warmup_steps=objective.warmup_steps)
-
-    def samples_at(self, step: int) -> int:
-        """Posterior draws an image at a step."""
-        objective = self._config.objective
-        return samples_at(
-            step,
-            steps=self._config.train.steps,
-            samples=objective.samples,
-            final_samples=objective.final_samples,
-            final_from=objective.final_from,
-        )
 
     def snapshot(self, state: State) -> Snapshot:
         """Everything that a checkpoint holds, with the rest of the run's state as the caller knows it."""
@@ -155,6 +145,16 @@ class Learner:
             self._optimizer.step()
         if self._ema:
             self._ema.update(step)
+
+    def _samples_at(self, step: int) -> int:
+        objective = self._config.objective
+        return samples_at(
+            step,
+            steps=self._config.train.steps,
+            samples=objective.samples,
+            final_samples=objective.final_samples,
+            final_from=objective.final_from,
+        )
 
     def _beta(self, step: int) -> Tensor:
         """As a tensor: torch.compile makes new code for every new number, and soon gives up."""
@@ -181,7 +181,7 @@ class Learner:
             step,
             micro_batches,
             micro_size=size,
-            samples=self.samples_at(step),
+            samples=self._samples_at(step),
             noise_size=self.model.noise_size,
             image_shape=self._source.image_shape if config.data.binarize == "dynamic" else None,
             device=self._world.device,
@@ -210,7 +210,7 @@ class Learner:
     def _restore_optimizer(self, state: State, tensors: Tensors | None) -> None:
         if self._scaler is not None and state.scaler is not None:
             self._scaler.load_state_dict(dict(state.scaler))
-        if state.step == state.skipped_steps:  # no step was taken yet
+        if not state.taken_steps:
             return
         specs = state_specs(self._config.optim.kind, self.model)
         moments = {name: torch.zeros(spec.shape, dtype=spec.dtype) for name, spec in specs.items()}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vae_dist.config import ModelConfig
@@ -57,7 +58,7 @@ class Likelihood(nn.Module, ABC):
         if not self.validate:
             return
         low, high = x.aminmax()
-        if low < 0 or high > 1:
+        if not (low >= 0 and high <= 1):  # so that NaN doesn't pass
             raise ValueError(
                 f"The likelihood is of pixels in [0, 1], and these go from {low:g} to {high:g}: "
                 "divide bytes by 255, and don't standardize."
@@ -139,6 +140,7 @@ class _BernoulliLogProb(torch.autograd.Function):
         return logs + logits.clamp(max=0).addcmul_(x - 1, logits).sum(IMAGE_DIMS)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         """The gradient in the logits."""
         x, probabilities = ctx.saved_tensors
@@ -167,7 +169,7 @@ class Gaussian(Likelihood):
 
     def __init__(self, sigma: float | Literal["pixel"] | None = None) -> None:
         super().__init__()
-        self.fixed_sigma = sigma if isinstance(sigma, float) else None
+        self.fixed_sigma = float(sigma) if isinstance(sigma, int | float) else None
         self.per_pixel = sigma == "pixel"
         if sigma is None:
             self.raw_sigma = nn.Parameter(torch.zeros(()))  # softplus(0) = 0.69, as vague as an untrained decoder

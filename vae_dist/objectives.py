@@ -86,7 +86,7 @@ class IWAE(Objective):
     ) -> Loss:
         """See `Objective.forward`."""
         terms = self.model.terms(x, eps)
-        return _with_elbo(_bound(terms.weights_with(beta)), terms)
+        return _with_elbo(_bound(terms.log_weights(beta)), terms)
 
 
 class DoublyReparameterizedIWAE(Objective):
@@ -109,7 +109,7 @@ class DoublyReparameterizedIWAE(Objective):
         posterior = self.model.posterior(x)
         z = posterior.rsample(eps)
         terms = self.model.weigh(x, z, posterior.detach())
-        log_weights = terms.weights_with(beta)
+        log_weights = terms.log_weights(beta)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:  # the loss below brings the first factor of the square
             z.register_hook(lambda gradient: gradient * (1 - beta + beta * normalised).unsqueeze(-1))

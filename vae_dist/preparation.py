@@ -12,7 +12,7 @@ from vae_dist.data import Source, load_source
 from vae_dist.errors import UsageError
 from vae_dist.learner import Learner
 from vae_dist.run_folder import RunFolder
-from vae_dist.runtime import World, apply, make_accelerator, resolve
+from vae_dist.runtime import World, apply_resolved, make_accelerator, resolve
 from vae_dist.tracking import Reporter, check_trackers
 
 
@@ -50,7 +50,7 @@ def prepare(
     world.together(lambda: check_trackers(config.tracking.trackers))
     resolved = state.resolved if state else world.together(lambda: resolve(config.train, world.device))
     resolved = Resolved.model_validate(world.broadcast_json(resolved.model_dump()))
-    world.together(lambda: apply(resolved, world.device))
+    world.together(lambda: apply_resolved(resolved, world.device))
     source, digests = _same_images(config, world, state)
     accelerator = make_accelerator(resolved.precision, folder.path, config.tracking.trackers)
     tensors = world.on_main(lambda: checkpoint.tensors() if checkpoint else None)
@@ -74,7 +74,7 @@ def prepare(
     def record_start() -> None:
         identity = folder.record_start(sys.argv, facts["device"], world.processes, state.step)
         folder.set_status("running", state.step, config.train.steps)
-        reporter.use_trackers(accelerator, config, identity)
+        reporter.use_trackers(accelerator, identity)
 
     world.on_main(record_start)
     going_on = f", going on at step {state.step:,}" if state.step else ""

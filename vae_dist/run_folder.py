@@ -34,7 +34,8 @@ from vae_dist.provenance import commit_of_package, versions
 
 OWN_FILES = ("config.yaml", "run.json", "status.json", "metrics.jsonl")
 Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
-# What a resume may change: how long, how often, what is kept and where figures go. Nothing that a weight depends on.
+# What a resume may change: how long, how often, what is kept and where figures go. No weight depends on any of it but
+# train.steps, by the schedules that end with the run; of that there is a warning.
 CHANGEABLE = {
     "data.root",  # the images' digests are compared
     "train.steps",
@@ -111,18 +112,8 @@ class RunFolder:
     def record_start(self, argv: Iterable[str], device: str, processes: int, step: int) -> str:
         """Note who started what on which machine; the run's identity for trackers is returned."""
         file = self.path / "run.json"
-        record: dict[str, Any] = {"id": secrets.token_hex(8), "starts": []}
-        try:
-            if file.exists():
-                record = json.loads(file.read_bytes())
-            if not (
-                isinstance(record, dict)
-                and isinstance(record.get("id"), str)
-                and isinstance(record.get("starts"), list)
-            ):
-                raise ValueError("it lists no starts of a run")
-        except ValueError as error:
-            raise UserError(f"{file} is damaged ({error}); move it away, nothing else depends on it.") from error
+        new: dict[str, Any] = {"id": secrets.token_hex(8), "starts": []}
+        record = _record_so_far(file) if file.exists() else new
         record["starts"].append(
             {
                 "time": _now(),
@@ -285,6 +276,16 @@ def _is_before(state: State | None, step: int, *, is_evaluation: bool) -> bool:
     if state is None:
         return False
     return step < state.step or (step == state.step and (state.evaluated or not is_evaluation))
+
+
+def _record_so_far(file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_bytes())
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and isinstance(record.get("id"), str) and isinstance(record.get("starts"), list):
+        return record
+    raise UserError(f"{file} is damaged: it lists no starts of a run. Move it away, nothing else depends on it.")
 
 
 def _now() -> str:

@@ -11,16 +11,16 @@ from vae_dist.errors import UserError
 RUNS = Path("runs")
 
 
-def newest_run(runs: Path = RUNS) -> Path:
+def newest_run() -> Path:
     """The run that was last worked on and has a checkpoint.
 
     Raises:
         UserError: there is none.
     """
-    found = [path.parent for path in runs.glob(f"*/{CHECKPOINTS}") if any(path.iterdir())]
+    found = [path.parent for path in RUNS.glob(f"*/{CHECKPOINTS}") if any(path.iterdir())]
     if not found:
         raise UserError(
-            f"There is no trained model under {runs}/: train one with `vae-dist train`, or give --checkpoint."
+            f"There is no trained model under {RUNS}/: train one with `vae-dist train`, or give --checkpoint."
         )
     return max(found, key=lambda run: (run / CHECKPOINTS).stat().st_mtime)
 

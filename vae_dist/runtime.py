@@ -139,12 +139,11 @@ class World:
         return self.together(lambda: attempt() if self.is_main else None)
 
 
-def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) -> World:
+def join_world(*, timeout_s: float = 600.0) -> World:
     """Meet the other processes of the run.
 
     Args:
         timeout_s: seconds that a collective may wait for a process.
-        micro_batches: parts of a batch; there can't be more processes.
 
     Raises:
         UsageError: a launcher's wish was dropped, or is one that can't be granted.
@@ -155,11 +154,8 @@ def join_world(*, timeout_s: float = 600.0, micro_batches: int | None = None) ->
     _keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # fp32 is what figures are labelled with
     wanted = wanted_processes()
-    if micro_batches is not None and wanted > micro_batches:
-        raise UsageError(
-            f"{wanted} processes can't share {micro_batches} micro-batches: start fewer, or raise train.micro_batches."
-        )
     local = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", wanted)))
+    # Or accelerate shares out the cores that the machine has, with a warning, and not those that this process may use.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
     os.environ.setdefault("MASTER_PORT", "29500")  # as accelerate does, but on a CPU alone
     timeout = timedelta(seconds=timeout_s)
@@ -220,7 +216,7 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def apply(resolved: Resolved, device: torch.device) -> None:
+def apply_resolved(resolved: Resolved, device: torch.device) -> None:
     """Set what holds for the whole process.
 
     Raises:

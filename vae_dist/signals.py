@@ -8,7 +8,6 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
 StopReason = Literal["preempted", "interrupted"]
-REASONS: tuple[StopReason, ...] = ("preempted", "interrupted")
 SIGNALS: dict[int, StopReason] = {
     signal.SIGTERM: "preempted",
     getattr(signal, "SIGUSR1", signal.SIGTERM): "preempted",
@@ -16,6 +15,7 @@ SIGNALS: dict[int, StopReason] = {
     signal.SIGINT: "interrupted",
 }
 EXIT_CODES: dict[StopReason, int] = {"preempted": 75, "interrupted": 130}  # 0 would read as finished
+REASONS = tuple(EXIT_CODES)
 
 
 def heeded() -> list[int]:

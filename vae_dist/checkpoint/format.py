@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
 
 from vae_dist.config import Binarization, Config
+from vae_dist.devices import Precision
 
 FORMAT: Literal[1] = 1
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
@@ -63,7 +64,7 @@ class Window(Part):
 class Resolved(Part):
     """What the config left open ("auto"), as it was settled at the start of the run."""
 
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     compile: bool
     threads: int
 
@@ -72,7 +73,7 @@ class State(Part):
     """All of a run's state that is no tensor."""
 
     format: Literal[1] = FORMAT
-    step: int  # optimizer steps taken, skipped ones included
+    step: int  # of the run, skipped ones included
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     binarization: Binarization
     data: dict[str, str]  # SHA-256 of the images of each split
@@ -83,6 +84,11 @@ class State(Part):
     scaler: dict[str, float | int] | None = None  # fp16's loss scale
     evaluated: bool = True  # the evaluation due at this step, if any, is done
     val_neg_elbo: float | None = None  # of the EMA weights, where they were evaluated at this step
+
+    @property
+    def taken_steps(self) -> int:
+        """Steps that moved the weights; before the first, the optimizer has no moments."""
+        return self.step - self.skipped_steps
 
 
 @dataclass(frozen=True)

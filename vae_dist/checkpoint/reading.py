@@ -86,7 +86,7 @@ class Checkpoint:
         Raises:
             UsageError: there is no such split, or it has other images.
         """
-        digest = source.digest(source.split_named(split))
+        digest = source.digest(split)
         if source.image_shape != self.state.image_shape or digest != self.state.data.get(split, digest):
             raise UsageError(
                 f"The {split} images of {source.name} ({source.origin}) are not those that {self.path} was trained "
@@ -120,8 +120,7 @@ class Checkpoint:
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """The optimizer's moments."""
         specs = state_specs(self.config.optim.kind, self._skeleton)
-        taken_steps = self.state.step - self.state.skipped_steps
-        return self._read_tensors(OPTIMIZER, specs if taken_steps else {})
+        return self._read_tensors(OPTIMIZER, specs if self.state.taken_steps else {})
 
     @cached_property
     def _skeleton(self) -> Model:
@@ -137,8 +136,10 @@ class Checkpoint:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 found = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
-                for key in sorted(found.keys() ^ expected.keys()):
-                    raise DamagedCheckpointError(f"{path} doesn't fit its config: {key} is {_fault(key, expected)}.")
+                if unfit := found.keys() ^ expected.keys():
+                    key = min(unfit)
+                    fault = "missing" if key in expected else "unknown"
+                    raise DamagedCheckpointError(f"{path} doesn't fit its config: {key} is {fault}.")
                 for key, tensor in found.items():
                     spec = TensorSpec(tuple(tensor.get_shape()), DTYPES.get(tensor.get_dtype(), torch.uint8))
                     if spec != expected[key]:
@@ -265,7 +266,3 @@ def _parse(model: type[Parsed], path: Path) -> Parsed:
 
 def _specs(module: torch.nn.Module) -> dict[str, TensorSpec]:
     return {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in module.state_dict().items()}
-
-
-def _fault(key: str, expected: Mapping[str, TensorSpec]) -> str:
-    return "missing" if key in expected else "unknown"

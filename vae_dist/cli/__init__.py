@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+import vae_dist
 from vae_dist.cli.boundary import run
 from vae_dist.cli.evaluate import evaluate
 from vae_dist.cli.info import info
@@ -12,11 +13,9 @@ from vae_dist.cli.train import train
 
 
 def tell_version(wanted: bool) -> None:
-    """Print the version of the installed package, and end."""
+    """Print the version, and end."""
     if wanted:
-        from importlib.metadata import version
-
-        print(version("vae-dist"))
+        print(vae_dist.__version__)
         raise typer.Exit
 
 

@@ -17,9 +17,9 @@ import typer
 from vae_dist.environment import check_numbers, wanted_processes, wanted_rank
 from vae_dist.errors import UserError
 from vae_dist.launching import follow_launcher
+from vae_dist.signals import EXIT_CODES
 
 Parameters = ParamSpec("Parameters")
-INTERRUPTED = 130
 
 
 def run(app: typer.Typer) -> None:
@@ -60,8 +60,8 @@ def tells_errors(command: Callable[Parameters, None]) -> Callable[Parameters, No
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            _tell("Stopped.")
-            raise typer.Exit(INTERRUPTED) from None
+            print("Stopped.", file=sys.stderr)
+            raise typer.Exit(EXIT_CODES["interrupted"]) from None
         except (UserError, OSError, RuntimeError, MemoryError) as error:
             message = _message(error)
             if message is None or kwargs.get("debug"):
@@ -101,11 +101,11 @@ def _message(error: Exception) -> str | None:
 def _is_lack_of_memory(error: Exception) -> bool:
     """As Python, CUDA, torch's CPU allocator or C++ say it."""
     names = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return names or any(words in str(error) for words in ("Allocator: can't", "bad_alloc"))
+    return names or any(words in str(error) for words in ("Allocator: can't", "bad_alloc", "Storage size"))
 
 
 def _tell(message: str, stream: TextIO | None = None) -> None:
-    print(f"Error: {message}" if message != "Stopped." else message, file=stream or sys.stderr)
+    print(f"Error: {message}", file=stream or sys.stderr)
 
 
 def _tell_warning(

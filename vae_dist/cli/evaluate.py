@@ -53,7 +53,7 @@ def evaluate(
             world.together(lambda: found.check_source(source, chosen))
             model = found.load_model().to(world.device)
             team = Team(world.rank, world.processes, world.add, stop=lambda: _keep_pace(world))
-            with _progress(source.size(source.split_named(chosen)), visible=world.is_main) as tell:
+            with _progress(source.size(chosen), visible=world.is_main) as tell:
                 figures = score(model, source, chosen, k=k, seed=seed, precision=precision, team=team, tell=tell)
     finally:
         world.leave()

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 
 from vae_dist.data.idx import read_idx_images
 from vae_dist.data.places import cache_folder, data_places
@@ -73,7 +72,7 @@ def _download(name: str, root: Path | None) -> Path:
         with _alone(cache_folder()):
             if len(_files_in(target)) < len(FILES):
                 _fetch(TORCHVISION_CLASSES[name], target)
-    except (URLError, RuntimeError, OSError) as error:
+    except (ImportError, RuntimeError, OSError) as error:
         looked_at = "\n".join(f"  {place}" for place in data_places(root))
         raise UserError(
             f"{name} was not found and can't be downloaded ({_first_line(error)}). These places were looked at:\n"

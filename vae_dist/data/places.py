@@ -9,7 +9,7 @@ SYSTEM_PLACES = (Path("/usr/share/datasets"),)
 
 def cache_folder() -> Path:
     """The user's own folder for downloaded data."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae-dist"
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "vae-dist"
 
 
 def data_places(root: Path | None) -> list[Path]:

@@ -35,25 +35,19 @@ class Source:
         return channels, height, width
 
     def size(self, split: str) -> int:
-        """How many images a split has."""
-        return len(self.splits[split])
+        """How many images a split has.
+
+        Raises:
+            UsageError: there is no such split; so do `images` and `digest`.
+        """
+        return len(self._split(split))
 
     def images(self, split: str, indices: Int64[Tensor, " n"] | range) -> UInt8[Tensor, "n c h w"]:
         """Some images, by their place in a split."""
-        images = self.splits[split]
+        images = self._split(split)
         if isinstance(indices, range):
             return images[indices.start : indices.stop]
         return images.index_select(0, indices.to(images.device))
-
-    def split_named(self, split: str) -> str:
-        """`split` itself, if there is one of that name.
-
-        Raises:
-            UsageError: there is none.
-        """
-        if split not in self.splits:
-            raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
-        return split
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of every split's images, by which a resumed run knows its data."""
@@ -61,7 +55,7 @@ class Source:
 
     def digest(self, split: str) -> str:
         """The SHA-256 of a split's images."""
-        return hashlib.sha256(self.splits[split].cpu().contiguous().numpy().data).hexdigest()
+        return hashlib.sha256(self._split(split).cpu().contiguous().numpy().data).hexdigest()
 
     def hold_out(self, count: int) -> "Source":
         """The last `count` images of train become the split "val".
@@ -80,3 +74,8 @@ class Source:
     def to(self, device: torch.device) -> "Source":
         """The same on a device."""
         return replace(self, splits={split: images.to(device) for split, images in self.splits.items()})
+
+    def _split(self, split: str) -> UInt8[Tensor, "n c h w"]:
+        if split not in self.splits:
+            raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
+        return self.splits[split]

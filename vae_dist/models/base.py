@@ -31,13 +31,8 @@ class Terms(NamedTuple):
         """KL(q ‖ p) of each group: exact where that is possible, else estimated from the samples."""
         return self._known_ratio.mean(0) if self.kl is None else self.kl
 
-    @property
-    def log_weights(self) -> Float[Tensor, "samples batch"]:
-        """Log p(x|z) + log p(z) − log q(z|x), from the sampled densities only (arXiv:1509.00519, eq. 8)."""
-        return self.weights_with(1.0)
-
-    def weights_with(self, beta: float | Float[Tensor, ""]) -> Float[Tensor, "samples batch"]:
-        """Log p(x|z) + beta · (log p(z) − log q(z|x))."""
+    def log_weights(self, beta: float | Float[Tensor, ""] = 1.0) -> Float[Tensor, "samples batch"]:
+        """Log p(x|z) + beta · (log p(z) − log q(z|x)), from the sampled densities only (arXiv:1509.00519, eq. 8)."""
         return self.log_px - beta * self._known_ratio.sum(-1)
 
     @property
@@ -80,7 +75,7 @@ class Model(nn.Module, ABC):
         """E[z|x]: the point in latent space that stands for an image."""
 
     @abstractmethod
-    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float = 1.0) -> Float[Tensor, "batch z"]:
+    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
         """Latents drawn from the prior; the temperature scales its noise."""
 
     @abstractmethod
@@ -147,9 +142,9 @@ class FlatModel(Model):
 
     def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
         """See `Model.posterior_mean`."""
-        return self.posterior(x).mu.float()
+        return self.posterior(x).mu
 
-    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float = 1.0) -> Float[Tensor, "batch z"]:
+    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
         """See `Model.prior_draw`."""
         return self.prior_density().sample(noise, temperature)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_dist.distributions import DiagonalGaussian, positive_sigma
+from vae_dist.distributions import DiagonalGaussian
 from vae_dist.likelihoods import Likelihood
 from vae_dist.models.base import FlatModel, ImageShape
 from vae_dist.models.blocks import Patchify, Unpatchify, patch_grid, residual_stack
@@ -43,8 +43,8 @@ class ConvolutionalVAE(FlatModel):
         prior: Prior,
     ) -> None:
         super().__init__(image_shape, z_dim, likelihood, prior)
-        self._grid = (width, *patch_grid(image_shape, patch))
-        features = math.prod(self._grid)
+        self._feature_shape = (width, *patch_grid(image_shape, patch))
+        features = math.prod(self._feature_shape)
         self.encoder = nn.Sequential(Patchify(image_shape, patch, width), residual_stack(width, blocks))
         self.features_to_posterior = nn.Linear(features, 2 * z_dim)
         self.z_to_features = nn.Linear(z_dim, features)
@@ -56,10 +56,10 @@ class ConvolutionalVAE(FlatModel):
     def posterior(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """q(z|x)."""
         mu, raw_sigma = self.features_to_posterior(F.silu(self.encoder(x)).flatten(1)).chunk(2, dim=-1)
-        return DiagonalGaussian(mu.float(), positive_sigma(raw_sigma))
+        return DiagonalGaussian.from_raw(mu, raw_sigma)
 
     def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
         """The decoder's outputs."""
-        features = self.z_to_features(z).unflatten(-1, self._grid)
+        features = self.z_to_features(z).unflatten(-1, self._feature_shape)
         parameters: Tensor = self.decoder(features.contiguous(memory_format=torch.channels_last))
         return parameters

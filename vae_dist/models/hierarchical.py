@@ -53,7 +53,7 @@ class LatentGroup(nn.Module):
     ) -> Float[Tensor, "batch width rows columns"]:
         """The state with this group's latents in it."""
         mu, raw_sigma, feature = self.prior_head(F.silu(state)).split([self._z_dim, self._z_dim, state.shape[1]], dim=1)
-        prior = DiagonalGaussian(mu.float(), positive_sigma(raw_sigma.float() + UNIT_RAW_SIGMA))
+        prior = DiagonalGaussian.from_raw(mu, raw_sigma.float() + UNIT_RAW_SIGMA)
         z = choose(self, prior, state)
         added: Tensor = self.blocks(state + feature + self.z_to_state(z))
         return added
@@ -149,7 +149,7 @@ class HierarchicalVAE(Model):
         self._go_down(len(x), infer)
         return torch.cat([mean.flatten(1) for mean in means], dim=1)
 
-    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float = 1.0) -> Float[Tensor, "batch z"]:
+    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
         """See `Model.prior_draw`."""
         scaled, drawn = self._per_group(temperature * noise), []
 

@@ -67,12 +67,12 @@ class VariationalAutoEncoder(FlatModel):
     ) -> tuple[Float[Tensor, "*batch pixels"], Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
         """Reconstruction, mu and sigma of flat images, with fresh noise from torch's global state."""
         mu, sigma = self.encode(x)
-        z = DiagonalGaussian(mu, sigma).rsample(torch.randn_like(sigma))
-        return self.decode(z), mu, sigma
+        return self.decode(mu + sigma * torch.randn_like(sigma)), mu, sigma
 
     def posterior(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """q(z|x)."""
-        return DiagonalGaussian(*self.encode(x.flatten(1)))
+        mu, sigma = self.encode(x.flatten(1))
+        return DiagonalGaussian(mu.float(), sigma)
 
     def likelihood_parameters(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch p h w"]:
         """The decoder's outputs, as images."""
