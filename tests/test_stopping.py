@@ -17,7 +17,8 @@ from tests.conftest import QUICK, clean_environment
 from tests.ranks import train_on
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import load_config, shipped_configs
-from vae_dist.launching import free_port
+from vae_dist.launching import free_port, launch
+from vae_dist.signals import StopReason, StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
@@ -191,6 +192,17 @@ def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Runn
         "time": None,
         "message": None,
     }
+
+
+@pytest.mark.parametrize(("reason", "code"), [("preempted", 75), ("interrupted", 130)])
+def test_ranks_that_are_stopped_before_they_know_how_are_spoken_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], reason: StopReason, code: int
+) -> None:
+    signals = StopSignals()
+    signals.reason = reason
+    assert launch(2, ["train", *QUICK, "--out", str(tmp_path / "run")], signals) == code
+    assert capfd.readouterr().err.endswith("Stopped before the first step.\n")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("victim", ["launcher", "rank"])

@@ -58,6 +58,7 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
         for number, handler in previous.items():
             signal.signal(number, handler)
     if told := [number for number in forwarded if -number in codes]:  # too early for the rank to know what to do
+        print("Stopped before the first step.", file=sys.stderr)
         return EXIT_CODES[SIGNALS[told[0]]]
     to_go_on = "With --out RUN instead of --fresh the same command" if "--fresh" in arguments else "The same command"
     return _exit_code(codes, first_to_fail, to_go_on)
