@@ -1,6 +1,7 @@
 """Every density, probability and divergence against its closed form."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -139,6 +140,17 @@ def test_a_logistic_mixtures_mean_counts_what_is_beyond_black_and_white_as_those
     assert mean == pytest.approx((probabilities * levels).sum().item(), abs=2e-4)  # a level is 4e-3
 
 
+def test_a_logistic_mixtures_mean_is_the_mean_of_its_samples_in_colour() -> None:
+    """Two components that differ in red, and in how green and blue depend on the channels before."""
+    first = [0.2, 0.7, 0.1, -0.2, -3.0, -3.0, -2.5, 2.0, -1.0, 0.5]  # weight, means, log-scales, coefficients
+    second = [-0.1, -0.6, 0.0, 0.1, -2.5, -3.0, -3.0, -2.0, 0.7, 1.0]
+    parameters = torch.tensor([*first, *second]).view(20, 1, 1)
+    likelihood, many = DiscretizedLogisticMixture(2), 200_000
+    samples = likelihood.sample(parameters.expand(20, 1, many), torch.Generator().manual_seed(0))
+    error = 4 * samples.std(-1) / math.sqrt(many) + 5e-4  # the logistics' tails end at black and white
+    assert ((likelihood.mean(parameters) - samples.mean(-1, keepdim=True)).abs().squeeze(-1) < error).all()
+
+
 def test_the_kl_between_two_gaussians_is_torchs(posterior: DiagonalGaussian) -> None:
     other = DiagonalGaussian(posterior.mu.flip(0), posterior.sigma.flip(1))
     expected = kl_divergence(Normal(posterior.mu, posterior.sigma), Normal(other.mu, other.sigma))
@@ -261,12 +273,25 @@ def set_gradient(layer: nn.Linear, gradient: torch.Tensor) -> None:
     layer.weight.grad, layer.bias.grad = gradient[:, :3].clone(), gradient[:, 3].clone()
 
 
-@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.2)], ids=["bernoulli", "gaussian"])
-def test_mean_is_the_mean_of_samples(likelihood: Likelihood) -> None:
-    parameters = torch.tensor([-1.0, 0.0, 0.7]).view(3, 1, 1, 1).expand(3, 1, 100, 200)
-    samples = likelihood.sample(parameters, torch.Generator().manual_seed(0))
-    error = (samples - likelihood.mean(parameters)).mean((1, 2, 3)).abs().max()
-    assert error < 4 * 0.5 / math.sqrt(20_000)
+@pytest.mark.parametrize(
+    ("likelihood", "variance"),
+    [
+        (Bernoulli(), lambda p: p.sigmoid() * (1 - p.sigmoid())),
+        (Gaussian(0.2), lambda p: torch.full_like(p, 0.2**2)),
+        (Gaussian(), lambda p: torch.full_like(p, math.log(2) ** 2)),  # sigma begins as softplus(0)
+        (Gaussian("pixel"), lambda p: torch.nn.functional.softplus(p).square()),
+    ],
+    ids=["bernoulli", "gaussian, fixed", "gaussian", "gaussian, per pixel"],
+)
+def test_samples_have_the_mean_and_the_variance(
+    likelihood: Likelihood, variance: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    numbers, many = torch.tensor([-1.0, 0.0, 0.7]), 20_000
+    parameters = numbers.view(3, 1, 1, 1).expand(3, likelihood.parameters_per_pixel(1), 100, 200)
+    samples = likelihood.sample(parameters, torch.Generator().manual_seed(0)).detach().flatten(1)
+    expected, mean = variance(numbers), likelihood.mean(parameters)[:, 0, 0, 0]
+    assert ((samples.mean(1) - mean).abs() < 4 * (expected / many).sqrt()).all()
+    torch.testing.assert_close(samples.var(1), expected, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])

@@ -14,7 +14,7 @@ from vae_dist.config import Config
 from vae_dist.data import Source, load_source
 from vae_dist.distributions import DiagonalGaussian
 from vae_dist.errors import UsageError
-from vae_dist.evaluation import BLOCK, Team, chunk_size, evaluate, targets
+from vae_dist.evaluation import BLOCK, Team, _chunks_of_noise, chunk_size, evaluate, targets
 from vae_dist.likelihoods import Gaussian
 from vae_dist.models import FlatModel, Model, Terms, VariationalAutoEncoder
 from vae_dist.priors import Prior, StandardNormal, VampPrior
@@ -145,6 +145,10 @@ def test_more_draws_begin_with_the_fewer_and_none_are_held(
     assert trial == 1
     assert sum(scored) == 1000 * math.ceil(250 / BLOCK)
     assert max(scored) <= 50
+    few, many = (
+        torch.cat(list(_chunks_of_noise(model, "test", range(3), k, 0, torch.device("cpu")))) for k in (60, 1000)
+    )
+    assert torch.equal(few, many[:60])
 
 
 def test_a_large_latent_takes_no_more_noise_than_it_needs() -> None:

@@ -59,17 +59,16 @@ class LogisticMixture:
         return torch.logsumexp(log_bins + self.logits.log_softmax(-3), dim=-3)
 
     def mean(self) -> Float[Tensor, "*batch c h w"]:
-        """The mean of each channel at the mean of the channels before it, in [0, 1].
+        """The mean of each channel, in [0, 1]; under each component at its own means of the channels before.
 
         What a component has beyond the outermost levels counts as those: E[clip(X)] = −1 + ∫ P(X > t) dt from −1 to 1.
         """
-        weights = self.logits.softmax(-3)
+        weights = self.logits.softmax(-3).unsqueeze(-3)
         values: list[Tensor] = []
         for channel in range(self.means.shape[-3]):
             mean, scale = self._mean_of(channel, values), self.log_scales.select(-3, channel).exp()
-            clipped = scale * (F.softplus((mean + 1) / scale) - F.softplus((mean - 1) / scale)) - 1
-            values.append((weights * clipped).sum(-3))
-        return (torch.stack(values, dim=-3).clamp(-1, 1) + 1) / 2
+            values.append(scale * (F.softplus((mean + 1) / scale) - F.softplus((mean - 1) / scale)) - 1)
+        return ((weights * torch.stack(values, dim=-3)).sum(-4).clamp(-1, 1) + 1) / 2
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch c h w"]:
         """A draw: of a component, then of red, of green given red, and so on; levels divided by 255."""
@@ -78,7 +77,7 @@ class LogisticMixture:
         chosen = F.one_hot((self.logits + gumbel).argmax(-3), self.logits.shape[-3]).movedim(-1, -3)
         values: list[Tensor] = []
         for channel in range(self.means.shape[-3]):
-            mean = (chosen * self._mean_of(channel, values)).sum(-3)
+            mean = (chosen * self._mean_of(channel, [value.unsqueeze(-3) for value in values])).sum(-3)
             scale = (chosen * self.log_scales.select(-3, channel).exp()).sum(-3)
             uniform = torch.rand(mean.shape, generator=generator, device=mean.device)
             logistic = torch.logit(uniform.clamp(LEAST_UNIFORM, 1 - LEAST_UNIFORM))
@@ -86,16 +85,16 @@ class LogisticMixture:
         return (torch.stack(values, dim=-3) + 1) / 2
 
     def _mean_of(self, channel: int, before: list[Tensor]) -> Float[Tensor, "*batch m h w"]:
-        """A channel's mean under each component, given the values of the channels before it."""
+        """A channel's mean under each component, given the values of the channels before it, alike or its own."""
         mean = self.means.select(-3, channel)
         first = channel * (channel - 1) // 2
         for number, value in enumerate(before):
-            mean = mean + self.coefficients.select(-3, first + number) * value.unsqueeze(-3)
+            mean = mean + self.coefficients.select(-3, first + number) * value
         return mean
 
     def _means_given(self, centred: Float[Tensor, "batch 1 c h w"]) -> Float[Tensor, "*batch m c h w"]:
         """Every channel's mean, given the true values of those before it."""
-        channels = list(centred.squeeze(-4).unbind(-3))
+        channels = list(centred.unbind(-3))
         if len(channels) == 1:
             return self.means
         return torch.stack([self._mean_of(number, channels[:number]) for number in range(len(channels))], dim=-3)

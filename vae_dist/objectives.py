@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_dist.config import ObjectiveConfig
+from vae_dist.errors import UsageError
 from vae_dist.models import FlatModel, Model, Terms
+from vae_dist.priors import VampPrior
 
 Beta = float | Float[Tensor, ""]  # a number that changes over a run has to be a tensor where code is compiled
 
@@ -94,12 +96,19 @@ class DoublyReparameterizedIWAE(Objective):
 
     The inference network's gradient goes through z alone, weighted by the squares of the normalised weights, which
     takes out a term whose signal vanishes with more samples. Where beta isn't 1, so much of the single weight stays:
-    1 − beta + beta · weight takes the place of the second factor, by the same derivation. It needs one flat latent and
-    a prior free of the encoder; the config sees to that.
+    1 − beta + beta · weight takes the place of the second factor, by the same derivation.
+
+    Raises:
+        UsageError: the model has more than one flat latent, or its prior depends on the encoder.
     """
 
-    def __init__(self, model: FlatModel) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
+        if not isinstance(model, FlatModel) or isinstance(model.prior, VampPrior):
+            raise UsageError(
+                "The doubly reparameterized gradient holds for one flat latent and a prior free of the encoder: "
+                "set objective.doubly_reparameterized to false."
+            )
         self.model = model
 
     def forward(
@@ -130,6 +139,4 @@ def build_objective(config: ObjectiveConfig, model: Model, micro_size: int) -> O
     """The objective that a config names."""
     if config.kind == "elbo":
         return ELBO(model, free_bits=config.free_bits, micro_size=micro_size)
-    if config.doubly_reparameterized and isinstance(model, FlatModel):
-        return DoublyReparameterizedIWAE(model)
-    return IWAE(model)
+    return DoublyReparameterizedIWAE(model) if config.doubly_reparameterized else IWAE(model)

@@ -144,7 +144,7 @@ def _protocol(checkpoint: "Checkpoint", figures: "Figures") -> str:
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
     return (
         f"{checkpoint.path}, {weights} weights; {targets[figures.binarization]}; "
-        f"{checkpoint.config.model.likelihood} likelihood; seed {figures.seed}; {figures.precision}"
+        f"{checkpoint.config.model.likelihood} likelihood; k={figures.k:,}; seed {figures.seed}; {figures.precision}"
     )
 
 

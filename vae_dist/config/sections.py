@@ -85,7 +85,7 @@ class ModelConfig(Section):
     flow_couplings: Count = Field(6, description="flow: coupling layers of the prior")
     flow_width: Count = Field(256, description="flow: hidden units of a coupling")
     likelihood: Literal["bernoulli", "gaussian", "logistic-mixture"] = "bernoulli"
-    gaussian_sigma: Annotated[float, Field(gt=0)] | Literal["pixel"] | None = Field(
+    gaussian_sigma: Annotated[float, Field(ge=1e-6)] | Literal["pixel"] | None = Field(
         None,
         description="gaussian: standard deviation, of pixels in [0, 1]; null: one learned number; pixel: each its own",
     )

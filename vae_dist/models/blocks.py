@@ -11,12 +11,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vae_dist.errors import UsageError
 from vae_dist.models.base import ImageShape
 
 
 def patch_grid(image_shape: ImageShape, stride: int) -> tuple[int, int]:
-    """Rows and columns of an image in steps of `stride` pixels, with padding for what is left over."""
+    """Rows and columns of an image in steps of `stride` pixels, with padding for what is left over.
+
+    Raises:
+        UsageError: there would be more padding than image in both directions.
+    """
     _, height, width = image_shape
+    if stride >= 2 * max(height, width):
+        raise UsageError(
+            f"A position of {stride}×{stride} pixels is too large for images of {height}×{width}: "
+            "lower model.patch, or the number of resolutions in model.groups."
+        )
     return math.ceil(height / stride), math.ceil(width / stride)
 
 
