@@ -2,7 +2,7 @@
 
 Training time is that of the whole `vae-dist train` command, with start-up and a cold compile cache; scoring doesn't
 count. Nothing else in this project opens a test split for the table. A seed that was finished before is not trained
-again: delete its folder for that.
+again, unless its folder is deleted.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from arguments import count, new_file
 from machine import cores, cpu_name
 
 from vae_dist.checkpoint import find_checkpoint
-from vae_dist.config import find_config, load_config
+from vae_dist.config import Config, find_config, load_config
 from vae_dist.data import load_source
 from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.errors import UserError
@@ -29,6 +29,7 @@ from vae_dist.provenance import commit_of_package, versions
 
 RUNS = Path("runs/reproduce")
 DRAWS = 1000  # of z an image, for the NLL
+MEDIANS = ("train_seconds", "cpu_seconds", "images_per_second")  # of all seeds; the rest is the median NLL's
 
 
 def main() -> None:
@@ -55,11 +56,13 @@ def reproduce(name: str, seed: int, k: int) -> dict[str, Any]:
     """One seed's figures, trained now unless they are there already."""
     folder = RUNS / f"{name}-seed-{seed}"
     record = folder / "reproduced.json"
+    config = load_config(find_config(name), [f"seed={seed}"])
     if not record.exists():
         if folder.exists():  # going on with it would count a part of the training time only
             raise UserError(f"{folder} was begun and not finished: delete it, so that its whole time is measured.")
-        times = {"commit": commit_of_package(), **_train(name, seed, folder)}
-        record.write_text(json.dumps(times, indent=1))
+        record.write_text(json.dumps({**_circumstances(), **_train(name, config, folder)}, indent=1))
+    if find_checkpoint(folder).config != config:
+        raise UserError(f"{folder} was trained by another {name} than there is now: delete it.")
     known: dict[str, Any] = json.loads(record.read_text())
     if known.get("k") != k:
         known |= _score(folder, k)
@@ -74,12 +77,8 @@ def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "name": name,
         **middle,
         "seeds": len(runs),
-        "train_seconds": statistics.median(run["train_seconds"] for run in runs),
-        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in runs),
-        "cores": cores(),
-        "cpu": cpu_name(),
-        "fast_bf16": bool(cpu_flags() & FAST_BF16_FLAGS),
-        "versions": versions(),
+        **{key: statistics.median(run[key] for run in runs) for key in MEDIANS},
+        "commit": ", ".join(sorted({str(run["commit"]) for run in runs})),
         "runs": runs,
     }
 
@@ -100,11 +99,23 @@ def in_words(line: dict[str, Any]) -> str:
     )
 
 
-def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
-    config = load_config(find_config(name), [f"seed={seed}"])
+def _circumstances() -> dict[str, Any]:
+    """What is trained where."""
+    return {
+        "commit": commit_of_package(),
+        "cores": cores(),
+        "cpu": cpu_name(),
+        "fast_bf16": bool(cpu_flags() & FAST_BF16_FLAGS),
+        "versions": versions(),
+    }
+
+
+def _train(name: str, config: Config, folder: Path) -> dict[str, Any]:
     source = load_source(config.data)
     source.size("test")  # an hour of training is too late to find that there is none
-    command = [sys.executable, "-m", "vae_dist", "train", name, "--set", f"seed={seed}", "--out", str(folder)]
+    if not config.has_likelihood:
+        raise UserError(f"{name} has no likelihood to score: its targets are grey levels under a Bernoulli.")
+    command = [sys.executable, "-m", "vae_dist", "train", name, "--set", f"seed={config.seed}", "--out", str(folder)]
     with tempfile.TemporaryDirectory() as cold_cache:
         cpu, began = _cpu_seconds(), time.monotonic()
         subprocess.run(command, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cold_cache}, check=True)
@@ -112,7 +123,7 @@ def _train(name: str, seed: int, folder: Path) -> dict[str, Any]:
     images = config.train.steps * config.train.batch_size
     checkpoint = find_checkpoint(folder)
     return {
-        "seed": seed,
+        "seed": config.seed,
         "train_seconds": seconds,
         "cpu_seconds": _cpu_seconds() - cpu,
         "images_per_second": images / seconds,
@@ -132,7 +143,7 @@ def _score(folder: Path, k: int) -> dict[str, Any]:
         [*command, "--k", str(k), "--precision", precision, "--json"], check=True, stdout=subprocess.PIPE, text=True
     )
     figures: dict[str, Any] = json.loads(scored.stdout)
-    del figures["seed"]  # the evaluation's, always 0; a run's own stays
+    figures["evaluation_seed"] = figures.pop("seed")  # a run's own stays
     return {**figures, "evaluate_seconds": time.monotonic() - began}
 
 
