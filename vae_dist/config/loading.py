@@ -49,10 +49,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         UsageError: the file is no YAML mapping, a key is unknown, or a value is out of range.
     """
     content = _read_config(path)
-    settings = [f"--set {override}" for override in overrides]
     for override in overrides:
         _apply_override(content, override)
-    return parse_config(content, " ".join([str(path), *(["with", *settings] if settings else [])]))
+    settings = " ".join(f"--set {override}" for override in overrides)
+    return parse_config(content, f"{path} with {settings}" if settings else str(path))
 
 
 def parse_config(content: Any, origin: str) -> Config:
