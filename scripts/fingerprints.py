@@ -55,12 +55,12 @@ CONV = "model={kind: conv, width: 8, blocks: 2, z_dim: 6"
 LADDER = "model={kind: hierarchical, width: 8, blocks: 1, z_dim: 2, groups: [1, 2]"
 SETTINGS = {
     "mlp": Setting((f"{MLP}}}",)),
-    "mlp vamp gaussian": Setting((*GREY, f"{MLP}, prior: vamp, pseudo_inputs: 20, likelihood: gaussian}}")),
-    "mlp flow mixture": Setting((*GREY, f"{MLP}, prior: flow, flow_couplings: 3, likelihood: logistic-mixture}}")),
+    "mlp vamp gaussian": Setting((*GREY, f"{MLP}, prior: {{kind: vamp, pseudo_inputs: 20}}, likelihood: gaussian}}")),
+    "mlp flow mixture": Setting((*GREY, f"{MLP}, prior: {{kind: flow, couplings: 3}}, likelihood: logistic-mixture}}")),
     "mlp gelu gaussian pixel adamax": Setting(
         (
             *GREY,
-            f"{MLP}, depth: 2, activation: gelu, likelihood: gaussian, gaussian_sigma: pixel}}",
+            f"{MLP}, depth: 2, activation: gelu, likelihood: {{kind: gaussian, sigma: pixel}}}}",
             "optim={kind: adamax, ema: null, weight_decay: 0.01, schedule: constant}",
             "train.accumulate=3",
         )
@@ -76,7 +76,7 @@ SETTINGS = {
     "mlp iwae": Setting((f"{MLP}}}", "objective={kind: iwae, samples: 2, final_samples: 4, final_from: 0.5}")),
     "mlp flow doubly reparameterized": Setting(
         (
-            f"{MLP}, prior: flow, flow_couplings: 2}}",
+            f"{MLP}, prior: {{kind: flow, couplings: 2}}}}",
             "objective={kind: iwae, samples: 3, doubly_reparameterized: true, warmup_steps: 30}",
         )
     ),
@@ -88,7 +88,7 @@ SETTINGS = {
     ),
     "ladder free bits": Setting((f"{LADDER}}}", "objective.free_bits=0.5")),
     "ladder mixture bf16": Setting((*GREY, f"{LADDER}, likelihood: logistic-mixture}}", "train.precision=bf16")),
-    "mlp vamp, ddp on 2": Setting((f"{MLP}, prior: vamp, pseudo_inputs: 20}}",), processes=2),
+    "mlp vamp, ddp on 2": Setting((f"{MLP}, prior: {{kind: vamp, pseudo_inputs: 20}}}}",), processes=2),
     "conv, ddp on 3, accumulate": Setting((f"{CONV}}}", "train.accumulate=2"), processes=3),
     "conv, exact on 1": Setting((f"{CONV}}}", "train.reduce=exact")),
     "conv, exact on 3": Setting((f"{CONV}}}", "train.reduce=exact"), processes=3),

@@ -22,10 +22,10 @@ from machine import cores, cpu_name
 
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import Config, find_config, load_config
-from vae_dist.data import load_source
-from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.data import load_dataset
+from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.errors import UserError
-from vae_dist.provenance import commit_of_package, versions
+from vae_dist.runs.provenance import commit_of_package, versions
 
 RUNS = Path("runs/reproduce")
 DRAWS = 1000  # of z an image, for the NLL
@@ -111,7 +111,7 @@ def _circumstances() -> dict[str, Any]:
 
 
 def _train(name: str, config: Config, folder: Path) -> dict[str, Any]:
-    source = load_source(config.data)
+    source = load_dataset(config.data)
     source.size("test")  # an hour of training is too late to find that there is none
     if not config.has_likelihood:
         raise UserError(f"{name} has no likelihood to score: its targets are grey levels under a Bernoulli.")

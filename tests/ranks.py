@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vae_dist.launching import free_port, rank_environment
+from vae_dist.distributed.launcher import free_port, rank_environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.ranks_preload"])

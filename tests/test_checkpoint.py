@@ -22,11 +22,11 @@ from vae_dist.checkpoint import (
     remove_leftovers,
 )
 from vae_dist.config import Config
-from vae_dist.ema import EMA
+from vae_dist.optim.ema import EMA
 from vae_dist.errors import UsageError, UserError
 from vae_dist.models import build_model
-from vae_dist.optimizers import build_optimizer, restore_state, state_tensors
-from vae_dist.run_folder import RunFolder
+from vae_dist.optim.optimizers import build_optimizer, restore_state, state_tensors
+from vae_dist.runs.writer import RunWriter
 
 SHAPE = (1, 4, 4)
 CONFIG = Config.model_validate({"model": {"h_dim": 6, "z_dim": 2}})
@@ -191,7 +191,7 @@ def test_a_full_disk_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vae_dist.checkpoint.writing.write_and_sync", full)
+    monkeypatch.setattr("vae_dist.checkpoint.save.write_and_sync", full)
     with pytest.raises(OSError, match="No space left"):
         commit(path.parent, snapshot(6))
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]
@@ -214,7 +214,7 @@ def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:
 @pytest.mark.parametrize("left", ["the one before", "both"])
 def test_a_process_killed_while_it_replaced_its_only_checkpoint_loses_nothing(tmp_path: Path, left: str) -> None:
     """Out of the way the old one, and the new one not yet in its place: either is a point to go on from."""
-    folder = RunFolder(tmp_path)
+    folder = RunWriter(tmp_path)
     assert folder.claim(CONFIG) is None
     path = folder.save(snapshot(5))
     (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n')
@@ -287,7 +287,7 @@ def test_load_model_takes_the_averaged_weights_unless_told_otherwise(tmp_path: P
 
 def test_a_checkpoint_of_another_config_is_not_gone_on_with(tmp_path: Path) -> None:
     """As when somebody copies one run's checkpoints into another's folder."""
-    folder = RunFolder(tmp_path / "run")
+    folder = RunWriter(tmp_path / "run")
     assert folder.claim(CONFIG) is None
     folder.save(snapshot(5, config=Config.model_validate({"seed": 1, "model": {"h_dim": 6, "z_dim": 2}})))
     folder.release()
@@ -297,7 +297,7 @@ def test_a_checkpoint_of_another_config_is_not_gone_on_with(tmp_path: Path) -> N
 
 
 def test_a_run_cannot_have_fewer_steps_than_it_has_taken(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunWriter(tmp_path / "run")
     folder.claim(CONFIG)
     folder.save(snapshot(5))
     folder.release()

@@ -10,14 +10,14 @@ from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vae_dist.config import OptimConfig
-from vae_dist.distributions import DiagonalGaussian, positive_sigma, standard_normal_log_prob
-from vae_dist.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
-from vae_dist.logistic_mixture import LogisticMixture, parameter_count
+from vae_dist.distributions.gaussian import DiagonalGaussian, positive_sigma, standard_normal_log_prob
+from vae_dist.distributions.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
+from vae_dist.distributions.logistic_mixture import LogisticMixture, parameter_count
 from vae_dist.models import VariationalAutoEncoder
-from vae_dist.objectives import ELBO
-from vae_dist.optimizers import build_optimizer, clip
-from vae_dist.priors import FlowPrior, Mixture
-from vae_dist.schedules import beta_at, is_time, learning_rate_at, samples_at
+from vae_dist.losses import ELBO
+from vae_dist.optim.optimizers import build_optimizer, clip
+from vae_dist.distributions.priors import FlowPrior, Mixture
+from vae_dist.optim.schedules import beta_at, is_time, learning_rate_at, samples_at
 
 
 @pytest.fixture

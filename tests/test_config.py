@@ -1,90 +1,396 @@
-"""Configs: what ships loads, what is wrong is named."""
+"""Configs: what ships loads, a key stands only where it means something, and what is wrong is named."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import yaml
 
-from vae_dist.config import Config, differences, find_config, load_config, parse_config, shipped_configs
+from vae_dist.config import (
+    BernoulliConfig,
+    BinarizedMnistConfig,
+    Config,
+    ConvConfig,
+    FlowPriorConfig,
+    GaussianConfig,
+    HierarchicalConfig,
+    IWAEConfig,
+    Kind,
+    LogisticMixtureConfig,
+    MLPConfig,
+    MnistConfig,
+    SGDConfig,
+    TrainConfig,
+    VampPriorConfig,
+    all_kinds,
+    differences,
+    find_config,
+    flatten,
+    load_config,
+    parse_config,
+    shipped_configs,
+)
 from vae_dist.errors import UsageError
+
+ALL_KINDS = {(section, kind): member for section, kinds in all_kinds().items() for kind, member in kinds.items()}
+
+
+def quickstart(*overrides: str) -> Config:
+    return load_config(find_config("quickstart"), overrides)
+
+
+def complaint(*overrides: str) -> str:
+    with pytest.raises(UsageError) as error:
+        quickstart(*overrides)
+    return str(error.value)
+
+
+def file_with(folder: Path, text: str) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return file
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
-def test_shipped_configs_load(name: str) -> None:
+def test_every_shipped_config_loads_by_its_name(name: str) -> None:
     assert load_config(find_config(name)) == load_config(shipped_configs()[name])
 
 
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_a_config_that_was_written_loads_as_an_equal_one(name: str, tmp_path: Path) -> None:
+    config = load_config(find_config(name), ["data.name=mnist", "data.root=/data"] if name == "quickstart" else [])
+    assert load_config(file_with(tmp_path, config.to_yaml())) == config
+    assert parse_config(config.model_dump(mode="json"), "here") == config
+
+
+def test_a_written_config_has_every_kind_and_value() -> None:
+    written = yaml.safe_load(Config(model=ConvConfig(prior=FlowPriorConfig(couplings=3))).to_yaml())
+    assert written["data"] == {"name": "digits", "binarize": "dynamic", "val_size": None}
+    assert written["model"]["kind"] == "conv"
+    assert written["model"]["prior"] == {"kind": "flow", "couplings": 3, "width": 256}
+    assert written["objective"]["kind"] == "elbo"
+    assert list(written) == ["seed", "data", "model", "objective", "optim", "train", "tracking"]
+
+
+@pytest.mark.parametrize(("section", "kind"), ALL_KINDS)
+def test_a_bare_word_is_short_for_its_kind(section: str, kind: str) -> None:
+    key = "name" if section == "data" else "kind"
+    binarize = "static" if kind == "binarized-mnist" else "dynamic" if kind == "bernoulli" else "none"
+    word, mapping = (
+        quickstart(f"{section}={value}", f"data.binarize={binarize}") for value in (kind, f"{{{key}: {kind}}}")
+    )
+    assert word == mapping
+    assert flatten(word)[f"{section}.{key}"] == kind
+
+
+def test_a_section_without_a_kind_is_of_the_default_kind(tmp_path: Path) -> None:
+    text = "data: {val_size: 5}\nmodel: {z_dim: 3, prior: {}, likelihood:}\nobjective: {beta: 2}\noptim:\n"
+    config = load_config(file_with(tmp_path, text))
+    default = Config()
+    assert type(config.data) is type(default.data)
+    assert config.data.name == "digits"
+    assert config.model == MLPConfig(z_dim=3)
+    assert config.objective.kind == default.objective.kind == "elbo"
+    assert config.optim == default.optim
+    assert parse_config({section: {} for section in ("data", "model", "objective", "optim")}, "here") == default
+
+
+def test_sections_can_be_given_as_objects() -> None:
+    config = Config(data=MnistConfig(name="fashion-mnist"), model=ConvConfig(prior="flow"), optim=SGDConfig(lr=1))
+    assert config.model == ConvConfig(prior=FlowPriorConfig())
+    assert parse_config(config.model_dump(mode="json"), "here") == config
+
+
 @pytest.mark.parametrize(
-    ("override", "complaint"),
+    ("overrides", "expected"),
+    [
+        (("model.kind=conv",), "unknown key model.h_dim: model.kind conv has no h_dim, but mlp has."),
+        (("model.width=64",), "unknown key model.width: model.kind mlp has no width, but conv and hierarchical have."),
+        (("model=conv", "model.h_dim=64"), "unknown key model.h_dim: model.kind conv has no h_dim, but mlp has."),
+        (("model={kind: hierarchical, prior: flow}",), "model.kind hierarchical has no prior, but mlp and conv have."),
+        (("model.prior.couplings=3",), "unknown key model.prior.couplings: model.prior.kind normal has no couplings"),
+        (("model.prior=flow", "model.prior.pseudo_inputs=3"), "model.prior.kind flow has no pseudo_inputs, but vamp"),
+        (("model.likelihood.sigma=0.1",), "model.likelihood.kind bernoulli has no sigma, but gaussian has."),
+        (("model.likelihood={kind: gaussian, components: 3}",), "gaussian has no components, but logistic-mixture"),
+        (("objective={kind: iwae, free_bits: 1}",), "objective.kind iwae has no free_bits, but elbo has."),
+        (("objective.doubly_reparameterized=true",), "kind elbo has no doubly_reparameterized, but iwae has."),
+        (("optim={kind: sgd, betas: [0.5, 0.9]}",), "unknown key optim.betas: optim.kind sgd has no betas, but adamw"),
+        (("data=mnist", "data.size=28"), "unknown key data.size: data.name mnist has no size, but folder has."),
+        (("data.root=pictures",), "data.name digits has no root, but mnist, fashion-mnist, binarized-mnist and folder"),
+        (
+            ("data={name: binarized-mnist, val_size: 5}",),
+            "data.name binarized-mnist has no val_size, but digits, mnist",
+        ),
+    ],
+)
+def test_a_key_of_another_kind_is_refused_with_the_kinds_that_have_it(
+    overrides: tuple[str, ...], expected: str
+) -> None:
+    assert expected in complaint(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
     [
         ("model.h_dmi=3", "unknown key model.h_dmi; did you mean model.h_dim?"),
-        ("optim.learning_rate=3", "unknown key optim.learning_rate; known here are kind, lr, betas"),
-        ("train.steps=-3", "quickstart.yaml with --set seed=3 --set train.steps=-3: train.steps is -3"),
+        ("model.z=3", "unknown key model.z; did you mean model.z_dim?"),
+        ("model.prior={kind: flow, coupling: 3}", "model.prior.coupling; did you mean model.prior.couplings?"),
+        ("model.couplings=3", "unknown key model.couplings; did you mean model.prior.couplings?"),
+        ("optim.learning_rate=3", "unknown key optim.learning_rate; known here are kind, lr, weight_decay"),
         ("h_dim=3", "unknown key h_dim; did you mean model.h_dim?"),
         ("trian.steps=3", "unknown key trian; did you mean train?"),
+        ("train.stesp=3", "unknown key train.stesp; did you mean train.steps?"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_right_one(override: str, expected: str) -> None:
+    assert expected in complaint(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model=cnov", "model.kind is 'cnov'; it should be mlp, conv or hierarchical: did you mean conv?"),
+        ("model.kind=cnov", "model.kind is 'cnov'; it should be mlp, conv or hierarchical: did you mean conv?"),
+        ("model.prior=flwo", "model.prior.kind is 'flwo'; it should be normal, vamp or flow: did you mean flow?"),
+        ("data=imagenet", "data.name is 'imagenet'; it should be digits, mnist, fashion-mnist, binarized-mnist or fol"),
+        ("objective=3", "objective is 3; it should be elbo or iwae."),
+        ("optim.kind=[sgd]", "optim.kind is ['sgd']; it should be adamw, adamax or sgd: did you mean sgd?"),
+        ("optim.kind=null", "optim.kind is None; it should be adamw, adamax or sgd."),
+    ],
+)
+def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected: str) -> None:
+    assert expected in complaint(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
         ("train.steps=-1", "train.steps is -1: it should be greater than 0"),
         ("train.steps=many", "train.steps is 'many'"),
+        ("train=fast", "train is 'fast': it should be a valid dictionary"),
         ("optim.lr=.nan", "optim.lr is nan"),
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.betas=[0.9, 2]", "optim.betas is 2: it should be less than 1"),
-        ("model.gaussian_sigma=-1", "model.gaussian_sigma is -1: it should be greater than or equal to 0.000001"),
-        ("data.name=imagenet", "data.name is 'imagenet'"),
-        ("train.micro_batches=7", "train.batch_size 128 is no multiple of train.micro_batches 7"),
-        ("train.accumulate=9", "train.accumulate 9 is more than the 8 train.micro_batches"),
-        ("data.name=binarized-mnist", "set data.binarize to static"),
-        ("model.likelihood=gaussian", "set data.binarize to none"),
-        ("model.likelihood=logistic-mixture", "set data.binarize to none"),
-        ("model.width=32", "model.width is for model.kind conv or hierarchical: leave it out"),
-        ("model.flow_width=32", "model.flow_width is for model.prior flow: leave it out"),
-        ("model.gaussian_sigma=0.1", "model.gaussian_sigma is for model.likelihood gaussian: leave it out"),
-        ("objective.doubly_reparameterized=true", "is for objective.kind iwae: leave it out"),
-        (
-            "model.gaussian_sigma=1.0e-50",
-            "model.gaussian_sigma is 1e-50: it should be greater than or equal to 0.000001",
-        ),
-        ("objective={kind: iwae, free_bits: 1}", "objective.free_bits is for objective.kind elbo"),
-        ("model={prior: flow, z_dim: 1}", "set model.z_dim to 2 or more"),
-        ("optim={kind: sgd, betas: [0.5, 0.9]}", "optim.betas is for optim.kind adamw or adamax"),
-        ("objective.final_from=0.5", "objective.final_from is of objective.final_samples"),
-        ("data.root=pictures", "data.root is for other data than the built-in digits: set data.name"),
         ("model.h_dim=1" + 20 * "0", "it should be less than 2147483648"),
+        ("model.prior={kind: flow, couplings: 0}", "model.prior.couplings is 0: it should be greater than 0"),
+        ("model.likelihood={kind: gaussian, sigma: -1}", "model.likelihood.sigma is -1: it should be greater than or"),
+        ("model.likelihood={kind: gaussian, sigma: 1.0e-50}", "sigma is 1e-50: it should be greater than or equal to"),
+        ("model={kind: hierarchical, groups: []}", "model.groups is []"),
+        ("data={name: binarized-mnist, binarize: dynamic}", "data.binarize is 'dynamic': it should be 'static'."),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_key(override: str, expected: str) -> None:
+    assert expected in complaint(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("train.micro_batches=7",), "train.batch_size 128 is no multiple of train.micro_batches 7"),
+        (("train.accumulate=9",), "train.accumulate 9 is more than the 8 train.micro_batches"),
+        (("train.reduce=exact", "train.accumulate=2"), "leave train.accumulate out"),
+        (("model.likelihood=gaussian",), "model.likelihood gaussian is of pictures as they are: set data.binarize to"),
+        (("model.likelihood=logistic-mixture",), "set data.binarize to none"),
+        (("model={prior: flow, z_dim: 1}",), "model.prior flow couples dimensions: set model.z_dim to 2 or more"),
+        (("objective.final_from=0.5",), "objective.final_from is of objective.final_samples"),
+        (
+            ("objective={kind: iwae, doubly_reparameterized: true}", "model=hierarchical"),
+            "objective.doubly_reparameterized holds for one flat latent: leave it out, or set model.kind to another",
+        ),
+        (
+            ("objective={kind: iwae, doubly_reparameterized: true}", "model.prior=vamp"),
+            "objective.doubly_reparameterized holds for a prior free of the encoder: leave it out, or set model.prior",
+        ),
+    ],
+)
+def test_sections_that_do_not_fit_each_other_are_refused(overrides: tuple[str, ...], expected: str) -> None:
+    assert expected in complaint(*overrides)
+
+
+def test_a_doubly_reparameterized_objective_takes_a_flow() -> None:
+    objective = IWAEConfig(doubly_reparameterized=True)
+    assert Config(model=ConvConfig(prior="flow"), objective=objective).objective == objective
+
+
+def test_a_flat_latent_of_one_dimension_takes_any_prior_but_a_flow() -> None:
+    for prior in ("normal", "vamp"):
+        assert MLPConfig(z_dim=1, prior=prior).z_dim == 1
+
+
+def test_every_mistake_has_a_line_that_names_the_file_and_the_overrides() -> None:
+    lines = complaint("seed=3", "train.steps=-3", "model.likelihood=poisson").splitlines()
+    assert len(lines) == 2
+    for line, key in zip(lines, ("model.likelihood.kind", "train.steps"), strict=True):
+        origin = "quickstart.yaml with --set seed=3 --set train.steps=-3 --set model.likelihood=poisson"
+        assert f"{origin}: {key} is" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
         ("seed.x=1", "seed has no keys of its own"),
+        ("train.steps.x=1", "steps has no keys of its own"),
         ("nonsense", "write it as section.key=value"),
+        ("=3", "write it as section.key=value"),
         ("seed=[", "the value is no YAML"),
         ("seed=!!bool maybe", "the value is no YAML"),
         ("data.name={a: 1, a: 2}", "the value is no YAML: a is there twice"),
     ],
 )
-def test_a_mistake_is_named(override: str, complaint: str) -> None:
-    with pytest.raises(UsageError) as error:
-        load_config(find_config("quickstart"), ["seed=3", override] if "." in override else [override, "train.steps=2"])
-    assert complaint in str(error.value)
+def test_an_override_that_is_none_is_refused(override: str, expected: str) -> None:
+    assert expected in complaint("seed=3", "train.steps=2", override)
 
 
-def test_a_config_that_is_no_mapping_is_told(tmp_path: Path) -> None:
-    file = tmp_path / "list.yaml"
-    file.write_text("- 1\n")
+def test_overrides_reach_nested_sections_and_later_ones_win() -> None:
+    config = quickstart("model.likelihood={kind: gaussian}", "data.binarize=none", "model.likelihood.sigma=pixel")
+    assert config.model.likelihood == GaussianConfig(sigma="pixel")
+    again = quickstart("data.binarize=none", "model.likelihood={kind: gaussian, sigma: 1}", "model.likelihood=gaussian")
+    assert again.model.likelihood == GaussianConfig()
+
+
+@pytest.mark.parametrize("section", ["prior: flow", "prior: {kind: flow}", "prior: {kind: flow, couplings: 8}"])
+def test_an_override_below_a_bare_word_keeps_its_kind(section: str, tmp_path: Path) -> None:
+    file = file_with(tmp_path, f"data: mnist\nmodel:\n  {section}\noptim: sgd\n")
+    config = load_config(file, ["model.prior.couplings=3", "data.root=/data", "optim.lr=0.5"])
+    assert config.model == MLPConfig(prior=FlowPriorConfig(couplings=3))
+    assert config.data == MnistConfig(root=Path("/data"))
+    assert config.optim == SGDConfig(lr=0.5)
+
+
+def test_an_override_below_nested_bare_words_keeps_their_kinds(tmp_path: Path) -> None:
+    config = load_config(file_with(tmp_path, "model: conv\n"), ["model.prior=flow", "model.prior.width=32"])
+    assert config.model == ConvConfig(prior=FlowPriorConfig(width=32))
+
+
+def test_an_override_below_a_missing_or_empty_section_is_of_the_default_kind(tmp_path: Path) -> None:
+    assert load_config(file_with(tmp_path, "seed: 1\n"), ["model.z_dim=3"]).model == MLPConfig(z_dim=3)
+    assert load_config(file_with(tmp_path, "seed: 1\nmodel:\n"), ["model.z_dim=3"]).model == MLPConfig(z_dim=3)
+    nested = load_config(file_with(tmp_path, "model: {prior:}\n"), ["model.prior.kind=vamp", "train.steps=3"])
+    assert nested.model == MLPConfig(prior=VampPriorConfig())
+
+
+def test_an_override_changes_one_of_two_sections_that_share_a_yaml_anchor(tmp_path: Path) -> None:
+    file = file_with(tmp_path, "objective: &shared {warmup_steps: 3}\noptim: *shared\n")
+    config = load_config(file, ["optim.warmup_steps=4"])
+    assert (config.objective.warmup_steps, config.optim.warmup_steps) == (3, 4)
+
+
+def test_a_file_that_holds_no_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no config"):
-        load_config(file)
-    file.write_text("train: {steps: 5}\nseed: 1\ntrain: {batch_size: 64}\n")
+        load_config(file_with(tmp_path, "- 1\n"))
     with pytest.raises(UsageError, match=r"train is there twice .*line 3"):
-        load_config(file)
-    file.write_text("seed: 1\nmodel:\n")
-    assert load_config(file, ["model.z_dim=3"]).model.z_dim == 3  # an empty section
+        load_config(file_with(tmp_path, "train: {steps: 5}\nseed: 1\ntrain: {batch_size: 64}\n"))
+    file = tmp_path / "broken.yaml"
     for content in (b"a: [", b"a: !!map [b]", b"\xff\x00\xff"):
         file.write_bytes(content)
         with pytest.raises(UsageError, match="is no YAML"):
             load_config(file)
     with pytest.raises(UsageError, match=r"no config 'nowhere'.*quickstart"):
         find_config("nowhere")
+    with pytest.raises(UsageError, match="here: config is 3"):
+        parse_config(3, "here")
 
 
-def test_yaml_reads_what_it_wrote(tmp_path: Path) -> None:
-    config = parse_config({"seed": 4, "train": {"compile": False}, "data": {"name": "mnist", "root": "/data"}}, "here")
-    file = tmp_path / "config.yaml"
-    file.write_text(config.to_yaml())
-    assert load_config(file) == config
-    assert config.train.compile == "off"  # YAML's bare off
+def test_keys_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.3 is 3: Keys should be strings"):
+        load_config(file_with(tmp_path, "model: {3: 4}\n"))
 
 
-def test_differences_are_told_by_key() -> None:
+def test_a_bare_off_of_yaml_is_the_word_off() -> None:
+    assert parse_config({"train": {"compile": False}}, "here").train.compile == "off"
+    assert quickstart("train.compile=on").train.compile == "on"
+
+
+def test_flatten_gives_dotted_keys_at_every_depth_and_leaves_tuples_whole() -> None:
+    flat = flatten(Config(model=HierarchicalConfig(), data=BinarizedMnistConfig()))
+    assert flat["seed"] == 0
+    assert flat["data.name"] == "binarized-mnist"
+    assert flat["model.groups"] == (2, 3)
+    assert flat["model.likelihood.kind"] == "bernoulli"
+    assert flat["optim.betas"] == (0.9, 0.999)
+    assert not any(key.startswith("model.prior") for key in flat)
+
+
+def test_differences_are_given_by_key() -> None:
     assert differences(Config(), parse_config({"optim": {"lr": 1.0}}, "here")) == {"optim.lr": (1e-3, 1.0)}
+    assert differences(Config(), Config()) == {}
+
+
+def test_a_key_that_only_one_of_two_kinds_has_differs_from_none() -> None:
+    old, new = Config(), Config(model=MLPConfig(prior="flow"), optim=SGDConfig())
+    assert differences(old, new) == {
+        "model.prior.kind": ("normal", "flow"),
+        "model.prior.couplings": (None, 6),
+        "model.prior.width": (None, 256),
+        "optim.kind": ("adamw", "sgd"),
+        "optim.betas": ((0.9, 0.999), None),
+    }
+    assert differences(new, old) == {key: (here, there) for key, (there, here) in differences(old, new).items()}
+
+
+def test_a_section_names_its_distributions() -> None:
+    flow = ConvConfig(prior="flow", likelihood=LogisticMixtureConfig())
+    assert flow.distributions == "logistic-mixture likelihood, flow prior"
+    assert HierarchicalConfig().distributions == "bernoulli likelihood, priors of its own"
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "binarize", "bounds"),
+    [("bernoulli", "dynamic", True), ("bernoulli", "none", False), ("gaussian", "none", True)],
+)
+def test_a_bernoulli_of_grey_levels_is_no_likelihood(likelihood: str, binarize: str, bounds: bool) -> None:
+    assert quickstart(f"data.binarize={binarize}", f"model.likelihood={likelihood}").has_likelihood is bounds
+
+
+def test_more_processes_than_micro_batches_are_refused() -> None:
+    TrainConfig(micro_batches=4).check_processes(4)
+    with pytest.raises(UsageError, match="5 processes can't share 4 micro-batches"):
+        TrainConfig(micro_batches=4).check_processes(5)
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().model.z_dim = 3  # type: ignore[misc]
+
+
+def test_all_kinds_are_listed_by_section() -> None:
+    assert {section: list(kinds) for section, kinds in all_kinds().items()} == {
+        "data": ["digits", "mnist", "fashion-mnist", "binarized-mnist", "folder"],
+        "model": ["mlp", "conv", "hierarchical"],
+        "model.likelihood": ["bernoulli", "gaussian", "logistic-mixture"],
+        "model.prior": ["normal", "vamp", "flow"],
+        "objective": ["elbo", "iwae"],
+        "optim": ["adamw", "adamax", "sgd"],
+    }
+    assert all_kinds()["model.likelihood"]["bernoulli"] is BernoulliConfig
+
+
+class Shout(Kind):
+    """A kind with a builder of its own."""
+
+    builder: ClassVar[str] = f"{__name__}:shout"
+    mark: str = "!"
+
+
+def shout(config: Shout, first: str, second: str) -> str:
+    return f"{first} {second}{config.mark}"
+
+
+def test_a_kind_is_built_by_the_function_it_names() -> None:
+    assert Shout(mark="?").build("who", "there") == "who there?"
+
+
+def test_every_kind_names_a_builder_of_its_own() -> None:
+    builders = {member.builder for member in ALL_KINDS.values()}
+    assert len(builders) == len(set(ALL_KINDS.values()))
+    assert all(builder.startswith("vae_dist.") and builder.count(":") == 1 for builder in builders)
+
+
+def test_reading_a_config_imports_no_torch() -> None:
+    program = (
+        "import sys; from vae_dist.config import find_config, load_config; load_config(find_config('mnist-10min'));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vae_dist.config import DataConfig
-from vae_dist.data import load_source, to_unit
+from vae_dist.data import load_dataset, to_unit
 from vae_dist.data.digits import FILE
 from vae_dist.data.idx import read_idx_images
 from vae_dist.errors import UsageError, UserError
@@ -33,7 +33,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No data on this machine, and no network."""
     monkeypatch.delenv("VAE_DIST_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("vae_dist.data.places.SYSTEM_PLACES", (tmp_path / "system",))
+    monkeypatch.setattr("vae_dist.data.search_path.SYSTEM_PLACES", (tmp_path / "system",))
 
     def offline(*_: object) -> None:
         raise OSError("Network is unreachable")
@@ -46,7 +46,7 @@ def mnist(**settings: object) -> DataConfig:
 
 
 def test_the_built_in_digits_are_real_and_small() -> None:
-    source = load_source(DataConfig())
+    source = load_dataset(DataConfig())
     assert {split: source.size(split) for split in source.splits} == {"train": 9000, "val": 1000}
     assert source.image_shape == (1, 28, 28)
     assert 0.128 < source.splits["train"].float().mean().item() / 255 < 0.134  # MNIST's is 0.1307
@@ -54,18 +54,18 @@ def test_the_built_in_digits_are_real_and_small() -> None:
 
 
 def test_val_is_the_end_of_train() -> None:
-    few = load_source(DataConfig(val_size=10))
-    all_of_them = load_source(DataConfig(val_size=0))
+    few = load_dataset(DataConfig(val_size=10))
+    all_of_them = load_dataset(DataConfig(val_size=0))
     assert torch.equal(few.splits["val"], all_of_them.splits["train"][-10:])
     with pytest.raises(UsageError, match="leaves nothing"):
-        load_source(DataConfig(val_size=10_000))
+        load_dataset(DataConfig(val_size=10_000))
 
 
 @pytest.mark.parametrize("layout", ["mnist", "MNIST/raw", "."])
 @pytest.mark.parametrize("compress", [False, True])
 def test_mnist_is_found_in_every_layout(tmp_path: Path, layout: str, compress: bool) -> None:
     put_mnist(tmp_path / "here" / layout, compress=compress)
-    source = load_source(mnist(root=tmp_path / "here"))
+    source = load_dataset(mnist(root=tmp_path / "here"))
     assert {split: source.size(split) for split in source.splits} == {"train": 25, "val": 5, "test": 10}
 
 
@@ -74,14 +74,14 @@ def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("VAE_DIST_DATA", str(tmp_path / "environment"))
     for value, place in enumerate(order):
         put_mnist(tmp_path / place / "mnist", value)
-        source = load_source(mnist(root=tmp_path / "root"))
+        source = load_dataset(mnist(root=tmp_path / "root"))
         assert source.splits["test"][0, 0, 0, 0] == value
         assert source.origin == str(tmp_path / place / "mnist")
 
 
 def test_nothing_found_tells_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        load_source(mnist(root=tmp_path / "root"))
+        load_dataset(mnist(root=tmp_path / "root"))
     for part in (
         "Network is unreachable",
         "root",
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, complaint: str)
     put_mnist(tmp_path / "mnist")
     (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*") as error:
-        load_source(mnist(root=tmp_path))
+        load_dataset(mnist(root=tmp_path))
     assert complaint in str(error.value)
 
 
@@ -120,7 +120,7 @@ def test_mnist_is_not_taken_for_fashion(tmp_path: Path, monkeypatch: pytest.Monk
     put_mnist(tmp_path)
     monkeypatch.setattr("vae_dist.data.mnist.zlib.crc32", lambda _: 0xF3639B56)  # MNIST's training pixels
     with pytest.raises(UserError, match="are mnist's, not fashion-mnist's"):
-        load_source(mnist(name="fashion-mnist", root=tmp_path))
+        load_dataset(mnist(name="fashion-mnist", root=tmp_path))
 
 
 def test_larochelles_draw_in_both_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,19 +131,19 @@ def test_larochelles_draw_in_both_forms(tmp_path: Path, monkeypatch: pytest.Monk
     }
     config = DataConfig(name="binarized-mnist", binarize="static", root=tmp_path)
     with pytest.raises(UserError, match=r"binarized_mnist.npz or binarized_mnist_train.amat"):
-        load_source(config)
+        load_dataset(config)
     for name, rows in bits.items():
         (tmp_path / f"binarized_mnist_{name}.amat").write_text("\n".join(" ".join(map(str, row)) for row in rows))
-    from_text = load_source(config)
+    from_text = load_dataset(config)
     packed = {name: np.packbits(rows, axis=1) for name, rows in bits.items()}
     np.savez(tmp_path / "binarized_mnist.npz", allow_pickle=False, **packed)
-    from_archive = load_source(config)
+    from_archive = load_dataset(config)
     assert list(from_text.splits) == ["train", "val", "test"]
     for split, images in from_text.splits.items():
         assert torch.equal(images, from_archive.splits[split])
         assert set(images.unique().tolist()) <= {0, 255}
     with pytest.raises(UsageError, match="val split of its own"):
-        load_source(config.model_copy(update={"val_size": 1}))
+        load_dataset(config.model_copy(update={"val_size": 1}))
 
 
 def test_an_archive_damaged_anywhere_is_told(tmp_path: Path) -> None:
@@ -153,13 +153,13 @@ def test_an_archive_damaged_anywhere_is_told(tmp_path: Path) -> None:
     for place in range(0, len(whole), 7):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"binarized_mnist.npz (can't be read|is damaged)"):
-            load_source(DataConfig(name="binarized-mnist", binarize="static", root=tmp_path))
+            load_dataset(DataConfig(name="binarized-mnist", binarize="static", root=tmp_path))
 
 
 def test_a_static_draw_is_the_same_in_every_run_and_has_the_right_mean() -> None:
-    grey = load_source(DataConfig(binarize="none")).splits["val"]
-    static = load_source(DataConfig(binarize="static", val_size=500)).splits["val"]
-    again = load_source(DataConfig(binarize="static")).splits["val"][-500:]
+    grey = load_dataset(DataConfig(binarize="none")).splits["val"]
+    static = load_dataset(DataConfig(binarize="static", val_size=500)).splits["val"]
+    again = load_dataset(DataConfig(binarize="static")).splits["val"][-500:]
     assert torch.equal(static, again)
     assert static.float().mean().item() == pytest.approx(grey[-500:].float().mean().item(), abs=0.3)
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from vae_dist import evaluation
+from vae_dist.inference import evaluation
 from vae_dist.checkpoint import load_model
 from vae_dist.config import Config
-from vae_dist.data import Source, load_source
-from vae_dist.distributions import DiagonalGaussian
+from vae_dist.data import Dataset, load_dataset
+from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.errors import UsageError
-from vae_dist.evaluation import BLOCK, Team, _chunks_of_noise, chunk_size, evaluate, targets
-from vae_dist.likelihoods import Gaussian
-from vae_dist.models import FlatModel, Model, Terms, VariationalAutoEncoder
-from vae_dist.priors import Prior, StandardNormal, VampPrior
+from vae_dist.inference.evaluation import BLOCK, Team, _chunks_of_noise, chunk_size, evaluate, targets
+from vae_dist.distributions.likelihoods import Gaussian
+from vae_dist.models import FlatModel, Model, LogTerms, VariationalAutoEncoder
+from vae_dist.distributions.priors import Prior, StandardNormal, VampPrior
 from vae_dist.training import train
 
 SIGMA = 0.3
@@ -56,19 +56,19 @@ def model() -> LinearGaussian:
 
 
 @pytest.fixture
-def source() -> Source:
+def source() -> Dataset:
     images = torch.randint(0, 256, (250, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    return Source("noise", "made here", {"train": images[:1], "test": images}, binarization="none")
+    return Dataset("noise", "made here", {"train": images[:1], "test": images}, binarization="none")
 
 
-def nll(model: FlatModel, source: Source, k: int, seed: int) -> float:
+def nll(model: FlatModel, source: Dataset, k: int, seed: int) -> float:
     figures = evaluate(model, source, "test", k=k, seed=seed)
     assert figures is not None
     assert figures.nll is not None
     return figures.nll
 
 
-def test_the_estimate_meets_the_exact_likelihood(model: LinearGaussian, source: Source) -> None:
+def test_the_estimate_meets_the_exact_likelihood(model: LinearGaussian, source: Dataset) -> None:
     """Over seeds, because the standard error over images says nothing of the noise in z."""
     estimates = torch.tensor([nll(model, source, k=2000, seed=seed) for seed in range(8)], dtype=torch.float64)
     exact = model.exact_nll(targets(source, "test", range(250), seed=0))
@@ -76,14 +76,14 @@ def test_the_estimate_meets_the_exact_likelihood(model: LinearGaussian, source: 
     assert abs(estimates.mean().item() - exact) < 3 * standard_error + 1e-5
 
 
-def test_the_bound_gets_tighter_with_k(model: LinearGaussian, source: Source) -> None:
-    few = Source("noise", "made here", {split: images[:20] for split, images in source.splits.items()}, "none")
+def test_the_bound_gets_tighter_with_k(model: LinearGaussian, source: Dataset) -> None:
+    few = Dataset("noise", "made here", {split: images[:20] for split, images in source.splits.items()}, "none")
     means = [sum(nll(model, few, k, seed) for seed in range(200)) / 200 for k in (1, 10, 100)]
     exact = model.exact_nll(targets(few, "test", range(20), seed=0))
     assert means[0] > means[1] > means[2] > exact - 1e-3
 
 
-def test_elbo_bounds_the_nll(model: LinearGaussian, source: Source) -> None:
+def test_elbo_bounds_the_nll(model: LinearGaussian, source: Dataset) -> None:
     figures = evaluate(model, source, "test", k=100)
     assert figures is not None
     assert figures.nll is not None
@@ -96,7 +96,7 @@ def test_elbo_bounds_the_nll(model: LinearGaussian, source: Source) -> None:
 class Colleagues:
     """Runs an evaluation as each of several ranks in turn, summing what they contribute as a process group would."""
 
-    def __init__(self, model: FlatModel, source: Source, processes: int) -> None:
+    def __init__(self, model: FlatModel, source: Dataset, processes: int) -> None:
         contributions: list[list[Tensor]] = []
         for rank in range(processes):
             given: list[Tensor] = []
@@ -114,7 +114,7 @@ class Colleagues:
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_figures_are_identical_for_any_number_of_processes(
-    model: LinearGaussian, source: Source, processes: int
+    model: LinearGaussian, source: Dataset, processes: int
 ) -> None:
     alone = evaluate(model, source, "test", k=60)
     shared = evaluate(model, source, "test", k=60, team=Team(0, processes, Colleagues(model, source, processes).add))
@@ -128,7 +128,7 @@ def noted_draws(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     draws: list[int] = []
     terms = model.terms
 
-    def noted(x: torch.Tensor, eps: torch.Tensor) -> Terms:
+    def noted(x: torch.Tensor, eps: torch.Tensor) -> LogTerms:
         draws.append(len(eps))
         return terms(x, eps)
 
@@ -137,7 +137,7 @@ def noted_draws(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_more_draws_begin_with_the_fewer_and_none_are_held(
-    model: LinearGaussian, source: Source, monkeypatch: pytest.MonkeyPatch
+    model: LinearGaussian, source: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws = noted_draws(model, monkeypatch)
     evaluate(model, source, "test", k=1000)
@@ -159,7 +159,7 @@ def test_a_large_latent_takes_no_more_noise_than_it_needs() -> None:
 
 @pytest.mark.parametrize("prior", [StandardNormal(2), VampPrior(SHAPE, 500, 2)])
 def test_the_wider_a_layer_the_fewer_draws_are_scored_together(
-    prior: Prior, source: Source, monkeypatch: pytest.MonkeyPatch
+    prior: Prior, source: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = 20
     model = VariationalAutoEncoder(6, hidden, 2, image_shape=SHAPE, prior=prior).eval()
@@ -171,7 +171,7 @@ def test_the_wider_a_layer_the_fewer_draws_are_scored_together(
 
 @pytest.mark.parametrize("draws_at_once", [1, 7, 20])
 def test_the_chunk_size_shows_in_no_figure(
-    model: LinearGaussian, source: Source, draws_at_once: int, monkeypatch: pytest.MonkeyPatch
+    model: LinearGaussian, source: Dataset, draws_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = evaluate(model, source, "test", k=60)
     monkeypatch.setattr(evaluation, "WIDEST_IN_FLIGHT", draws_at_once * BLOCK)  # the model has no layers
@@ -183,18 +183,18 @@ def test_the_chunk_size_shows_in_no_figure(
         assert found == (pytest.approx(value, rel=1e-7) if isinstance(value, float | tuple) else value), name
 
 
-def test_a_stopped_evaluation_gives_nothing(model: LinearGaussian, source: Source) -> None:
+def test_a_stopped_evaluation_gives_nothing(model: LinearGaussian, source: Dataset) -> None:
     assert evaluate(model, source, "test", team=Team(stop=lambda: True)) is None
 
 
-def test_grey_levels_under_a_bernoulli_have_no_likelihood(source: Source) -> None:
+def test_grey_levels_under_a_bernoulli_have_no_likelihood(source: Dataset) -> None:
     classic = VariationalAutoEncoder(6, 5, 2, image_shape=SHAPE).eval()
     figures = evaluate(classic, source, "test", k=5)
     assert figures is not None
     assert (figures.nll, figures.nll_se, figures.bits_per_dim) == (None, None, None)
 
 
-def test_a_missing_split_is_told(model: LinearGaussian, source: Source) -> None:
+def test_a_missing_split_is_told(model: LinearGaussian, source: Dataset) -> None:
     with pytest.raises(UsageError, match=r"no val split.*train, test"):
         evaluate(model, source, "val")
 
@@ -209,7 +209,7 @@ def test_a_trained_linear_model_meets_its_exact_likelihood(tmp_path: Path) -> No
     }
     config = Config.model_validate(sections)
     train(config, tmp_path / "run")
-    model, digits = load_model(tmp_path / "run"), load_source(config.data)
+    model, digits = load_model(tmp_path / "run"), load_dataset(config.data)
     assert isinstance(model, VariationalAutoEncoder)
     weight, bias = (parameter.double() for parameter in model.hidden_to_image.parameters())
     covariance = weight @ weight.T + 0.5**2 * torch.eye(784, dtype=torch.float64)
@@ -223,7 +223,7 @@ def test_a_trained_linear_model_meets_its_exact_likelihood(tmp_path: Path) -> No
     assert found[0].neg_elbo - exact < 0.5  # both networks have learned
 
 
-def test_an_evaluation_tells_how_far_it_is(model: LinearGaussian, source: Source) -> None:
+def test_an_evaluation_tells_how_far_it_is(model: LinearGaussian, source: Dataset) -> None:
     told: list[int] = []
     evaluate(model, source, "test", tell=told.append)
     assert told == [100, 200, 250]

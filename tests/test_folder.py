@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import Command
 from vae_dist.config import DataConfig, parse_config
-from vae_dist.data import Source, load_source
+from vae_dist.data import Dataset, load_dataset
 from vae_dist.errors import UsageError, UserError
 
 COLOURS = {"red": (200, 10, 20), "sea": (10, 90, 180), "grey": (7, 7, 7)}
@@ -24,8 +24,8 @@ def put(path: Path, colour: tuple[int, int, int] = COLOURS["red"], width: int = 
     Image.new("RGB", (width, height), colour).save(path)
 
 
-def load(root: Path, **settings: object) -> Source:
-    return load_source(DataConfig.model_validate({"name": "folder", "root": root, "binarize": "none", **settings}))
+def load(root: Path, **settings: object) -> Dataset:
+    return load_dataset(DataConfig.model_validate({"name": "folder", "root": root, "binarize": "none", **settings}))
 
 
 def test_pictures_of_all_subfolders_are_one_split_of_which_a_tenth_is_held_out(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_pictures_of_different_sizes_need_one(tmp_path: Path) -> None:
 
 def test_a_missing_folder_and_a_folder_without_pictures_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--set data\.root=FOLDER"):
-        load_source(DataConfig(name="folder"))
+        load_dataset(DataConfig(name="folder"))
     with pytest.raises(UserError, match=r"no folder .*nowhere"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no picture in"):

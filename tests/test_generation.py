@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vae_dist import generation
+from vae_dist.inference import generation
 from vae_dist.models import VariationalAutoEncoder
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from vae_dist.errors import UserError
-from vae_dist.images import (
+from vae_dist.inference.figures import (
     EXIF_ORIENTATION,
     comparison,
     fit_image,

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 
 from tests.conftest import QUICK, clean_environment, run
-from vae_dist.environment import has_launcher
+from vae_dist.distributed.launcher_env import has_launcher
 from vae_dist.errors import UsageError
-from vae_dist.launching import free_port, rank_environment
-from vae_dist.runtime import _meeting_place, join_world
+from vae_dist.distributed.launcher import free_port, rank_environment
+from vae_dist.distributed.process_group import _meeting_place, join_process_group
 
 TRAIN = ("-m", "vae_dist", "train", *QUICK)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
@@ -147,7 +147,7 @@ def test_more_processes_than_devices_are_refused_by_every_one_of_them(monkeypatc
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
         with pytest.raises(UsageError, match="more processes than the 1 devices"):
-            join_world()
+            join_process_group()
 
 
 def test_processes_with_different_configs_are_refused(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 import vae_dist
 from tests.conftest import clean_environment
-from vae_dist import generation
+from vae_dist.inference import generation
 from vae_dist.config import Binarization, Config, ModelConfig, ObjectiveConfig
-from vae_dist.data import Source
+from vae_dist.data import Dataset
 from vae_dist.errors import UsageError
-from vae_dist.evaluation import evaluate
+from vae_dist.inference.evaluation import evaluate
 from vae_dist.models import FlatModel, HierarchicalVAE, Model, VariationalAutoEncoder, build_model, initial_model
-from vae_dist.objectives import IWAE, DoublyReparameterizedIWAE, build_objective
-from vae_dist.priors import VampPrior
+from vae_dist.losses import IWAE, DoublyReparameterizedIWAE, build_objective
+from vae_dist.distributions.priors import VampPrior
 
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "h_dim": 12, "depth": 2, "z_dim": 3},
@@ -158,7 +158,7 @@ def test_the_importance_weighted_bound_is_tighter_than_the_elbo(
     """With draws enough that chance doesn't turn it round."""
     model = scrambled(names, shape)
     binarization: Binarization = "dynamic" if names[1] == "bernoulli" else "none"
-    source = Source("noise", "made here", {"train": (levels(20, shape) * 255).byte()}, binarization=binarization)
+    source = Dataset("noise", "made here", {"train": (levels(20, shape) * 255).byte()}, binarization=binarization)
     figures = evaluate(model, source, "train", k=300)
     assert figures is not None
     assert figures.nll is not None
@@ -174,7 +174,7 @@ def test_images_are_drawn_and_rebuilt_in_their_shape(names: tuple[str, str, str]
     assert generation.sample(model, 5, seed=0).shape == (5, *shape)
     assert generation.reconstruct(model, levels(4, shape)).shape == (4, *shape)
     if isinstance(model, FlatModel):
-        parameters = model.likelihood_parameters(torch.randn(4, model.latent_size))
+        parameters = model.decode(torch.randn(4, model.latent_size))
         drawn = model.likelihood.sample(parameters, torch.Generator().manual_seed(0))
         assert drawn.shape == (4, *shape)
         if model.likelihood.discrete:
@@ -188,17 +188,17 @@ def test_a_flat_model_weighs_latents_by_its_priors_density(prior: str) -> None:
     model = scrambled(("mlp", "bernoulli", prior), (1, 6, 7))
     assert isinstance(model, FlatModel)
     x, noise = levels(5, (1, 6, 7)), torch.randn(5, model.prior_noise_size)
-    z = model.prior_draw(noise, 1.0)
+    z = model.sample_prior(noise, 1.0)
     if isinstance(model.prior, VampPrior):
-        components = model.posterior(model.prior.pixel_logits.sigmoid())
+        components = model.encode(model.prior.pixel_logits.sigmoid())
         parts = Independent(Normal(components.mu, components.sigma), 1)
         log_prior = MixtureSameFamily(Categorical(torch.ones(len(components.mu))), parts).log_prob(z)
     else:
-        draw = partial(model.prior_draw, temperature=1.0)
+        draw = partial(model.sample_prior, temperature=1.0)
         jacobians = [torch.autograd.functional.jacobian(lambda n: draw(n[None])[0], n) for n in noise]
         log_prior = Normal(0.0, 1.0).log_prob(noise).sum(-1) - torch.linalg.slogdet(torch.stack(jacobians))[1]
-    posterior = model.posterior(x)
-    ratio = model.weigh(x, z[None], posterior).log_ratio
+    posterior = model.encode(x)
+    ratio = model.log_terms_at(x, z[None], posterior).log_ratio
     assert ratio is not None
     expected = Normal(posterior.mu, posterior.sigma).log_prob(z).sum(-1) - log_prior
     torch.testing.assert_close(ratio[0, :, 0], expected, rtol=1e-4, atol=1e-4)
@@ -206,7 +206,7 @@ def test_a_flat_model_weighs_latents_by_its_priors_density(prior: str) -> None:
 
 def test_the_rate_is_what_sampled_densities_say(model: Model) -> None:
     eps = torch.randn(4000, 3, model.noise_size, generator=torch.Generator().manual_seed(2))
-    terms = model.terms(levels(3, (1, 6, 7)), eps)
+    terms = model.log_terms(levels(3, (1, 6, 7)), eps)
     sampled = terms.log_ratio
     assert sampled is not None
     error = 4 * sampled.std(0) / math.sqrt(len(sampled)) + 1e-5
@@ -215,7 +215,7 @@ def test_the_rate_is_what_sampled_densities_say(model: Model) -> None:
 
 def test_what_the_elbo_needs_is_the_same_without_the_rest(model: Model) -> None:
     x, eps = levels(3, (1, 6, 7)), torch.randn(2, 3, model.noise_size)
-    whole, part = model.terms(x, eps), model.terms(x, eps, elbo_only=True)
+    whole, part = model.log_terms(x, eps), model.log_terms(x, eps, elbo_only=True)
     assert torch.equal(whole.log_px, part.log_px)
     assert torch.equal(whole.rate, part.rate)
     if part.log_ratio is None:
@@ -231,14 +231,14 @@ def test_few_draws_begin_many(model: Model) -> None:
 def test_a_cold_draw_of_a_hierarchy_is_the_mean_of_every_prior() -> None:
     hierarchy = initial_model(config("hierarchical", "bernoulli", "normal", "elbo").model, (1, 8, 8), seed=0).eval()
     noise = torch.randn(2, hierarchy.prior_noise_size)
-    assert torch.equal(hierarchy.prior_draw(noise, 0.0), torch.zeros(2, hierarchy.latent_size))  # heads begin at 0
-    torch.testing.assert_close(hierarchy.prior_draw(noise, 1.0), noise)
+    assert torch.equal(hierarchy.sample_prior(noise, 0.0), torch.zeros(2, hierarchy.latent_size))  # heads begin at 0
+    torch.testing.assert_close(hierarchy.sample_prior(noise, 1.0), noise)
 
 
 def test_a_hierarchy_begins_without_any_rate() -> None:
     hierarchy = initial_model(config("hierarchical", "bernoulli", "normal", "elbo").model, (1, 8, 8), seed=0)
     assert isinstance(hierarchy, HierarchicalVAE)
-    terms = hierarchy.terms(levels(2, (1, 8, 8)), torch.randn(1, 2, hierarchy.noise_size))
+    terms = hierarchy.log_terms(levels(2, (1, 8, 8)), torch.randn(1, 2, hierarchy.noise_size))
     assert terms.rate.shape == (2, 3)
     assert terms.rate.abs().max() < 1e-6
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vae_dist.noise import normals_by_index, training_noise, uniforms_by_index
-from vae_dist.order import batch_indices, share_of
-from vae_dist.seeds import derive_seed
+from vae_dist.rng import normals_by_index, training_noise, uniforms_by_index
+from vae_dist.data.sampler import batch_indices, shard
+from vae_dist.rng import derive_seed
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ def test_order_and_noise_do_not_depend_on_the_process_count(processes: int) -> N
     micro_batches, size, step = 8, 4, 17
     indices, eps, uniforms = [], [], []
     for rank in range(processes):
-        share = share_of(micro_batches, rank, processes)
+        share = shard(micro_batches, rank, processes)
         indices.append(batch_indices(5, step, 32, 100, share.start * size, share.stop * size))
         noise = training_noise(
             5, step, share, micro_size=size, samples=2, noise_size=3, image_shape=(1, 2, 2), device=CPU
@@ -68,6 +68,6 @@ def test_seeds_tell_keys_apart() -> None:
 
 def test_shares_are_contiguous_and_nearly_equal() -> None:
     for total, processes in [(8, 3), (7, 7), (12, 5)]:
-        shares = [share_of(total, rank, processes) for rank in range(processes)]
+        shares = [shard(total, rank, processes) for rank in range(processes)]
         assert [item for share in shares for item in share] == list(range(total))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

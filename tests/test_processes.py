@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from tests.ranks import train_on
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import TrainConfig
-from vae_dist.objectives import Loss
-from vae_dist.reduction import ExactSum
-from vae_dist.runtime import World
+from vae_dist.losses import Loss
+from vae_dist.training.gradients import ExactReducer
+from vae_dist.distributed.process_group import ProcessGroup
 
 TENSORS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
@@ -155,28 +155,28 @@ class Slope(nn.Module):
 
 
 @pytest.fixture
-def exact_sum() -> Iterator[ExactSum]:
+def exact_sum() -> Iterator[ExactReducer]:
     """Of four micro-batches of one image."""
     accelerator = Accelerator(cpu=True)
-    world = World(torch.device("cpu"), 0, 1)
-    yield ExactSum(accelerator, Slope(), TrainConfig(batch_size=4, micro_batches=4, reduce="exact"), world)
+    world = ProcessGroup(torch.device("cpu"), 0, 1)
+    yield ExactReducer(accelerator, Slope(), TrainConfig(batch_size=4, micro_batches=4, reduce="exact"), world)
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def gradient_of(exact_sum: ExactSum, slopes: list[float]) -> float:
+def gradient_of(exact_sum: ExactReducer, slopes: list[float]) -> float:
     exact_sum.backward([partial(lambda s: (torch.tensor([s]), torch.zeros(1)), slope) for slope in slopes], beta=1.0)
     (parameter,) = exact_sum._parameters
     assert parameter.grad is not None
     return float(parameter.grad)
 
 
-def test_an_exact_sum_has_one_value_in_any_order(exact_sum: ExactSum) -> None:
+def test_an_exact_sum_has_one_value_in_any_order(exact_sum: ExactReducer) -> None:
     slopes = [4e6, 1e-3, -4e6, 0.3]  # floating point would lose the small ones beside the large
     (gradient,) = {gradient_of(exact_sum, list(order)) for order in permutations(slopes)}
     assert gradient == pytest.approx(0.301 / 4)
 
 
-def test_an_exact_sum_never_wraps(exact_sum: ExactSum) -> None:
+def test_an_exact_sum_never_wraps(exact_sum: ExactReducer) -> None:
     largest = math.nextafter(exact_sum.limit, 0) * 4 * (1 - 1e-6)  # a loss is divided by the batch size
     assert gradient_of(exact_sum, [largest] * 4) == pytest.approx(largest)
     assert gradient_of(exact_sum, [-largest] * 4) == pytest.approx(-largest)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import Config
-from vae_dist.profiling import FIRST_STEP, STEPS
+from vae_dist.training.profiler import FIRST_STEP, STEPS
 from vae_dist.training import train
 
 TINY: dict[str, Any] = {"batch_size": 16, "micro_batches": 2, "threads": 1, "precision": "fp32"}

@@ -7,22 +7,22 @@ import pytest
 
 from vae_dist.config import Config
 from vae_dist.errors import UsageError, UserError
-from vae_dist.run_folder import RunFolder
-from vae_dist.runs import fresh_folder
+from vae_dist.runs.writer import RunWriter
+from vae_dist.runs.discovery import fresh_folder
 
 
 @pytest.mark.parametrize("theirs", ["lock", ".config.yaml~", ".notes.txt.tmp-1", "notes.txt"])
 def test_a_strangers_folder_is_left_as_it_was(theirs: str, tmp_path: Path) -> None:
     (tmp_path / theirs).write_text("theirs")
     with pytest.raises(UsageError, match="is no run and not empty"):
-        RunFolder(tmp_path).claim(Config())
+        RunWriter(tmp_path).claim(Config())
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(theirs, "theirs")]
 
 
 def test_what_a_killed_start_leaves_is_no_strangers(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("process 1 on there")
     (tmp_path / ".config.yaml.tmp-1").write_text("seed:")
-    folder = RunFolder(tmp_path)
+    folder = RunWriter(tmp_path)
     assert folder.claim(Config()) is None
     folder.release()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "lock"]
@@ -41,12 +41,12 @@ def test_a_new_run_gets_a_name_that_is_free_and_its_restart_the_same(
 
 
 def test_what_goes_on_with_a_fresh_run_is_not_the_same_command(tmp_path: Path) -> None:
-    assert RunFolder(tmp_path).command_to_go_on == "The same command"
-    assert f"--out {tmp_path} instead of --fresh" in RunFolder(tmp_path, fresh=True).command_to_go_on
+    assert RunWriter(tmp_path).command_to_go_on == "The same command"
+    assert f"--out {tmp_path} instead of --fresh" in RunWriter(tmp_path, fresh=True).command_to_go_on
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"id": "x", "starts": {}})])
 def test_a_damaged_record_of_starts_is_told(content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(UserError, match=r"run.json is damaged: .*Move it away"):
-        RunFolder(tmp_path).record_start(["train"], "cpu", 1, 0)
+        RunWriter(tmp_path).record_start(["train"], "cpu", 1, 0)

@@ -17,8 +17,8 @@ from tests.conftest import QUICK, clean_environment
 from tests.ranks import train_on
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import load_config, shipped_configs
-from vae_dist.launching import free_port, launch
-from vae_dist.signals import StopReason, StopSignals
+from vae_dist.distributed.launcher import free_port, launch
+from vae_dist.distributed.signals import StopReason, StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")

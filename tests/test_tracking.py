@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vae_dist.config import Config
 from vae_dist.errors import UserError
-from vae_dist.tracking import Reporter
+from vae_dist.reporting.console import Reporter
 
 
 class Pipe(io.StringIO):

@@ -17,10 +17,10 @@ from torch import nn
 from tests.conftest import QUICK, Command, run
 from vae_dist import learner, training
 from vae_dist.checkpoint import find_checkpoint
-from vae_dist.compilation import compile_or_fall_back
+from vae_dist.training.compile import compile_or_fall_back
 from vae_dist.config import Config, TrainConfig
 from vae_dist.errors import UsageError
-from vae_dist.runtime import World, resolve
+from vae_dist.distributed.process_group import ProcessGroup, resolve
 
 ONE_SGD_STEP = (
     "--set",
@@ -203,7 +203,7 @@ def test_a_failure_without_words_falls_back_too() -> None:
         raise MemoryError
 
     with pytest.warns(UserWarning, match=r"torch.compile failed \(MemoryError\)"):
-        assert not compile_or_fall_back(nn.Linear(1, 1), fail, World(torch.device("cpu"), 0, 1))
+        assert not compile_or_fall_back(nn.Linear(1, 1), fail, ProcessGroup(torch.device("cpu"), 0, 1))
 
 
 def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyP
         return graph.forward
 
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
-    world = World(torch.device("cpu"), 0, 1)
+    world = ProcessGroup(torch.device("cpu"), 0, 1)
     for number in range(1, 11):
         module = nn.Sequential(nn.Linear(number, 1))
         assert compile_or_fall_back(module, partial(module, torch.ones(1, number)), world)
@@ -365,7 +365,7 @@ def test_deterministic_sets_everything_before_a_device_is_touched(tmp_path: Path
         "    print(torch.are_deterministic_algorithms_enabled(), os.environ['CUBLAS_WORKSPACE_CONFIG'], "
         "cudnn.deterministic, cudnn.benchmark)\n"
         "    raise SystemExit\n"
-        "training.join_world = report\n"
+        "training.join_process_group = report\n"
         "training.train(Config.model_validate({'train': {'deterministic': True}}))"
     )
     assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "True :4096:8 True False\n"

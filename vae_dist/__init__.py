@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vae_dist.checkpoint import load_model
     from vae_dist.config import Config
-    from vae_dist.evaluation import evaluate
+    from vae_dist.inference.evaluation import evaluate
     from vae_dist.models import VariationalAutoEncoder
     from vae_dist.training import train
 
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "vae_dist.config",
     "VariationalAutoEncoder": "vae_dist.models",
-    "evaluate": "vae_dist.evaluation",
+    "evaluate": "vae_dist.inference.evaluation",
     "load_model": "vae_dist.checkpoint",
     "train": "vae_dist.training",
 }

@@ -19,8 +19,8 @@ from benchmarking.processes import communication, processes
 from benchmarking.rounds import Tell
 from benchmarking.rows import Row, as_table
 from benchmarking.training import growth, training
-from vae_dist.devices import FAST_BF16_FLAGS, cpu_flags
-from vae_dist.provenance import versions
+from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.runs.provenance import versions
 
 WIDTH = 120  # of what goes into a file
 SECTIONS: dict[str, Callable[[int, Tell], list[Row]]] = {

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmarking.loops import OurNetwork, RoundByRound
 from benchmarking.settings import Setting
-from vae_dist.data import load_source
+from vae_dist.data import load_dataset
 
 
 class Floor(RoundByRound):
@@ -16,7 +16,7 @@ class Floor(RoundByRound):
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        source = load_source(setting.config(steps=1).data)
+        source = load_dataset(setting.config(steps=1).data)
         network = OurNetwork(setting, source)
         dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
         seen: list[tuple[nn.Module, tuple[int, ...], torch.memory_format]] = []

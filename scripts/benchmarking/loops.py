@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
-from vae_dist.data import Source, load_source
-from vae_dist.learner import Learner, StepResult
+from vae_dist.data import Dataset, load_dataset
+from vae_dist.training.train_state import TrainState, StepResult
 from vae_dist.models import initial_model
-from vae_dist.objectives import build_objective
+from vae_dist.losses import build_objective
 from vae_dist.training import train
 
 WARM_UP_STEPS = 8
@@ -61,10 +61,10 @@ class Ours:
 
     def run(self, turn: Turn) -> None:
         """See `Loop.run`: from the beginning of a round's first step to the beginning of the next round's."""
-        images, untimed = self._setting.steps * self._setting.batch_size, Learner.step
+        images, untimed = self._setting.steps * self._setting.batch_size, TrainState.step
         began = 0.0
 
-        def timed(learner: Learner, step: int) -> StepResult:
+        def timed(learner: TrainState, step: int) -> StepResult:
             nonlocal began
             if step % self._setting.steps == WARM_UP_STEPS:
                 speed = images / (time.perf_counter() - began) if step > WARM_UP_STEPS else None
@@ -75,7 +75,7 @@ class Ours:
 
         with (
             tempfile.TemporaryDirectory() as folder,
-            mock.patch.object(Learner, "step", timed),
+            mock.patch.object(TrainState, "step", timed),
             contextlib.suppress(_NoMoreTurnsError),
         ):
             train(self._setting.config(ENDLESS), Path(folder) / "run")
@@ -108,7 +108,7 @@ class ClassicVAE(nn.Module):
 class OurNetwork(nn.Module):
     """A model of ours with its ELBO, for loops that are not ours."""
 
-    def __init__(self, setting: Setting, source: Source) -> None:
+    def __init__(self, setting: Setting, source: Dataset) -> None:
         super().__init__()
         config = setting.config(steps=1)
         self.model = initial_model(config.model, source.image_shape, seed=0)
@@ -126,7 +126,7 @@ class Bare(RoundByRound):
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        source = load_source(setting.config(steps=1).data)
+        source = load_dataset(setting.config(steps=1).data)
         self._images = source.splits["train"]
         network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting, source)
         if isinstance(network, ClassicVAE):

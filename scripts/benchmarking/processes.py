@@ -14,7 +14,7 @@ from typing import Any
 from benchmarking.rounds import ENVIRONMENT, Tell, take_turns
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import CONV_128, MLP_128, PRECISIONS, Setting
-from vae_dist.launching import free_port, rank_environment
+from vae_dist.distributed.launcher import free_port, rank_environment
 
 PROFILED_STEPS = 16
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from benchmarking.loops import WARM_UP_STEPS, ClassicVAE, RoundByRound
 from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
-from vae_dist.data import load_source
+from vae_dist.data import load_dataset
 
 
 class Tutorial(RoundByRound):
@@ -27,7 +27,7 @@ class Tutorial(RoundByRound):
             """The built-in digits; everything but the reading of files is torchvision's."""
 
             def __init__(self) -> None:
-                self.data = load_source(setting.config(steps=1).data).splits["train"][:, 0]
+                self.data = load_dataset(setting.config(steps=1).data).splits["train"][:, 0]
                 self.targets = torch.zeros(len(self.data), dtype=torch.int64)
                 self.transform, self.target_transform = ToTensor(), None
 
@@ -136,6 +136,6 @@ class Pythae(RoundByRound):
     @staticmethod
     def _an_epoch(setting: Setting) -> Tensor:
         """As many images as a round and its warm-up take."""
-        images = load_source(setting.config(steps=1).data).splits["train"]
+        images = load_dataset(setting.config(steps=1).data).splits["train"]
         count = (setting.steps + WARM_UP_STEPS) * setting.batch_size
         return images.repeat(-(-count // len(images)), 1, 1, 1)[:count] / 255

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from benchmarking.loops import RoundByRound
 from benchmarking.settings import Setting
-from vae_dist.data import load_source
-from vae_dist.evaluation import BLOCK, chunk_size, evaluate
+from vae_dist.data import load_dataset
+from vae_dist.inference.evaluation import BLOCK, chunk_size, evaluate
 from vae_dist.models import FlatModel, initial_model
-from vae_dist.runtime import join_world
+from vae_dist.distributed.process_group import join_process_group
 
 IMAGES, DRAWS = 2 * BLOCK, 500
 
@@ -21,9 +21,9 @@ class Scoring(RoundByRound):
     """`evaluate` with many draws of z on a few images."""
 
     def __init__(self, setting: Setting) -> None:
-        join_world()  # as the command does; it sets what holds for the process
+        join_process_group()  # as the command does; it sets what holds for the process
         config = setting.config(steps=1)
-        source = load_source(config.data)
+        source = load_dataset(config.data)
         self._source = replace(source, splits={**source.splits, "val": source.splits["val"][:IMAGES]})
         self._model = initial_model(config.model, source.image_shape, seed=0).eval()
 
@@ -39,7 +39,7 @@ class ScoringFloor(RoundByRound):
 
     def __init__(self, setting: Setting) -> None:
         config = setting.config(steps=1)
-        model = initial_model(config.model, load_source(config.data).image_shape, seed=0)
+        model = initial_model(config.model, load_dataset(config.data).image_shape, seed=0)
         assert isinstance(model, FlatModel)
         self._inputs: list[tuple[torch.Tensor, nn.Linear]] = []
         for layer in model.modules():
@@ -47,7 +47,7 @@ class ScoringFloor(RoundByRound):
                 layer.register_forward_pre_hook(self._see)
         self._at_once = BLOCK * chunk_size(model.image_shape, model.noise_size)
         with torch.no_grad():
-            model.likelihood_parameters(torch.randn(self._at_once, model.latent_size))
+            model.decode(torch.randn(self._at_once, model.latent_size))
 
     def _see(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         assert isinstance(layer, nn.Linear)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vae_dist.config import Config
-from vae_dist.devices import best_precision
+from vae_dist.distributed.devices import best_precision
 
 CLASSIC = {"kind": "mlp", "h_dim": 200, "z_dim": 20}
 CONV = {"kind": "conv", "width": 64, "blocks": 4, "z_dim": 40, "prior": "flow", "flow_couplings": 6}

@@ -1,17 +1,17 @@
-"""Checkpoints: the format, writing them so that nothing is ever lost, and reading them without fear."""
+"""Checkpoints: the format, saving so that nothing is ever lost, and loading without trust in what is loaded."""
 
-from vae_dist.checkpoint.format import Resolved, Snapshot, State, Window
-from vae_dist.checkpoint.reading import (
+from vae_dist.checkpoint.format import Resolved, Snapshot, State, TensorSpec, Window
+from vae_dist.checkpoint.load import (
     CHECKPOINTS,
     Checkpoint,
-    Tensors,
+    checkpoint_folders,
     find_checkpoint,
     latest_checkpoint,
-    load_model,
     rescue,
 )
-from vae_dist.checkpoint.retention import prune
-from vae_dist.checkpoint.writing import commit, remove_leftovers
+from vae_dist.checkpoint.model import load_model
+from vae_dist.checkpoint.retention import best_of, prune
+from vae_dist.checkpoint.save import commit, remove_leftovers
 
 __all__ = [
     "CHECKPOINTS",
@@ -19,8 +19,10 @@ __all__ = [
     "Resolved",
     "Snapshot",
     "State",
-    "Tensors",
+    "TensorSpec",
     "Window",
+    "best_of",
+    "checkpoint_folders",
     "commit",
     "find_checkpoint",
     "latest_checkpoint",

@@ -1,34 +1,45 @@
-"""What a checkpoint is: the names of its files, and what each holds. Tensors are safetensors, the rest is JSON.
+"""The format of a checkpoint. Tensors are safetensors files, one a group; the rest is JSON.
 
 step-00012000/
-    model.safetensors  ema.safetensors  optimizer.safetensors  state.json  config.json
-    manifest.json      written last: SHA-256 and size of each of the others
+    model.safetensors  ema.safetensors  optimizer.safetensors …   one file for each group of tensors
+    state.json  config.json
+    manifest.json                                                 written last: SHA-256 and size of all others
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from vae_dist.config import Binarization, Config
-from vae_dist.devices import Precision
+from vae_dist.distributed.devices import Precision
 
-FORMAT: Literal[1] = 1
-MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
+FORMAT: Literal[2] = 2
 STATE, CONFIG, MANIFEST = "state.json", "config.json", "manifest.json"
-REQUIRED = frozenset({MODEL, OPTIMIZER, STATE, CONFIG})
-KNOWN = REQUIRED | {EMA}
 TEMPORARY = ".tmp-"  # in the names of folders on their way to a checkpoint's place, or out of it
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
+GroupName = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
 
 
 def folder_name(step: int) -> str:
-    """The name of the checkpoint taken after `step` steps."""
+    """Return the name of the checkpoint taken after `step` steps."""
     return f"step-{step:08d}"
+
+
+def file_name(group: str) -> str:
+    """Return the name of the file that holds a group of tensors."""
+    return f"{group}.safetensors"
+
+
+def step_of(path: Path) -> int | None:
+    """Return the step in a folder's name, or None for another kind of folder."""
+    match = FOLDER_NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 class Part(BaseModel):
@@ -38,7 +49,7 @@ class Part(BaseModel):
 
 
 class FileEntry(Part):
-    """What the manifest knows of a file."""
+    """A file's content in the manifest."""
 
     sha256: str
     size: int
@@ -47,7 +58,7 @@ class FileEntry(Part):
 class Manifest(Part):
     """Every file of a checkpoint. A folder with a manifest that matches is whole."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     files: dict[str, FileEntry]
 
 
@@ -55,10 +66,7 @@ class Window(Part):
     """Sums over the steps since the last logged one, over all processes."""
 
     steps: int = 0
-    loss: float = 0.0
-    distortion: float = 0.0
-    rate: float = 0.0
-    grad_norm: float = 0.0
+    sums: dict[str, float] = {}  # by the names of the metrics
 
 
 class Resolved(Part):
@@ -72,23 +80,26 @@ class Resolved(Part):
 class State(Part):
     """All of a run's state that is no tensor."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     step: int  # of the run, skipped ones included
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     binarization: Binarization
-    data: dict[str, str]  # SHA-256 of the images of each split
+    data: dict[str, str]  # digest of the images of each split
     resolved: Resolved
+    groups: tuple[GroupName, ...]  # of tensors, each in a file of its own
     window: Window = Window()
     skipped_steps: int = 0  # steps skipped for their gradient, over the run
     skipped_in_a_row: int = 0
     scaler: dict[str, float | int] | None = None  # fp16's loss scale
     evaluated: bool = True  # the evaluation due at this step, if any, is done
-    val_neg_elbo: float | None = None  # of the EMA weights, where they were evaluated at this step
+    val_neg_elbo: float | None = None  # of the averaged weights, where they were evaluated at this step
 
-    @property
-    def taken_steps(self) -> int:
-        """Steps that moved the weights; before the first, the optimizer has no moments."""
-        return self.step - self.skipped_steps
+
+class TensorSpec(NamedTuple):
+    """What a tensor has to be, checked before it is read."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -97,12 +108,4 @@ class Snapshot:
 
     config: Config
     state: State
-    model: Mapping[str, Tensor]
-    ema: Mapping[str, Tensor] | None
-    optimizer: Mapping[str, Tensor]
-
-
-def step_of(path: Path) -> int | None:
-    """The step that a folder's name says, or None for another kind of folder."""
-    match = FOLDER_NAME.fullmatch(path.name)
-    return int(match[1]) if match else None
+    tensors: Mapping[str, Mapping[str, Tensor]]  # by group, then by name

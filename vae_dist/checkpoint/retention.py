@@ -1,11 +1,11 @@
-"""Which checkpoints stay: the last few, and the best by validation −ELBO of the averaged weights."""
+"""The checkpoints to keep: the last few, and the best by validation −ELBO of the averaged weights."""
 
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from vae_dist.checkpoint.format import step_of
-from vae_dist.checkpoint.reading import checkpoint_folders, read_state
+from vae_dist.checkpoint.load import checkpoint_folders, read_state
 from vae_dist.errors import UserError
 
 
@@ -25,7 +25,7 @@ def prune(folder: Path, keep_last: int, committed: int) -> None:
 
 
 def best_of(checkpoints: Iterable[Path]) -> Path | None:
-    """The checkpoint with the lowest validation −ELBO; None where none was evaluated."""
+    """Return the checkpoint with the lowest validation −ELBO; None where none was evaluated."""
     scores = {path: score for path in checkpoints if (score := _score(path)) is not None}
     return min(scores, key=lambda path: scores[path], default=None)
 

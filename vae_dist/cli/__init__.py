@@ -5,16 +5,18 @@ from typing import Annotated
 import typer
 
 import vae_dist
-from vae_dist.cli.boundary import run
+from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
 from vae_dist.cli.info import info
-from vae_dist.cli.pictures import interpolate, reconstruct, sample
+from vae_dist.cli.interpolate import interpolate
+from vae_dist.cli.reconstruct import reconstruct
+from vae_dist.cli.sample import sample
 from vae_dist.cli.train import train
 
 
-def tell_version(wanted: bool) -> None:
+def print_version(requested: bool) -> None:
     """Print the version, and end."""
-    if wanted:
+    if requested:
         print(vae_dist.__version__)
         raise typer.Exit
 
@@ -31,7 +33,7 @@ app = typer.Typer(
 @app.callback()
 def program(
     _version: Annotated[
-        bool, typer.Option("--version", help="Tell the version and end.", is_eager=True, callback=tell_version)
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=print_version)
     ] = False,
 ) -> None:
     """Train variational autoencoders on images, from one CPU to many GPUs."""
@@ -42,5 +44,5 @@ for command in (train, sample, reconstruct, interpolate, evaluate, info):
 
 
 def main() -> None:
-    """The program `vae-dist`."""
+    """Run the program `vae-dist`."""
     run(app)

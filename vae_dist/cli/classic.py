@@ -5,9 +5,10 @@ import sys
 import typer
 
 from vae_dist.cli import main
-from vae_dist.cli.boundary import run
+from vae_dist.cli.errors import run
 from vae_dist.cli.options import CheckpointPath, Debug
-from vae_dist.cli.pictures import reconstruct, sample
+from vae_dist.cli.reconstruct import reconstruct
+from vae_dist.cli.sample import sample
 
 
 def train() -> None:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vae_dist.cli.boundary import tells_errors
-from vae_dist.cli.options import CheckpointPath, Debug, Seed
+from vae_dist.cli.errors import handle_errors
+from vae_dist.cli.options import CheckpointPath, Debug, Seed, open_checkpoint
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vae_dist.checkpoint import Checkpoint
-    from vae_dist.evaluation import Figures
-    from vae_dist.runtime import World
+    from vae_dist.distributed.process_group import ProcessGroup
+    from vae_dist.inference.evaluation import EvalResult
 
 
-@tells_errors
+@handle_errors
 def evaluate(
     checkpoint: CheckpointPath = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of z an image for the importance-weighted NLL.")] = 1000,
@@ -34,52 +34,75 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units."""
-    from vae_dist.checkpoint import find_checkpoint
-    from vae_dist.data import load_source
-    from vae_dist.evaluation import Team
-    from vae_dist.evaluation import evaluate as score
-    from vae_dist.runs import newest_run
-    from vae_dist.runtime import join_world
+    from vae_dist.distributed.rendezvous import join_process_group
 
-    world = join_world()
+    process_group = join_process_group()
     try:
-        with world.contact("Evaluate again."):
-            # The main process says which: a run that is being trained has another newest one a moment later.
-            here = world.on_main(lambda: find_checkpoint(checkpoint or newest_run()))
-            path = Path(world.broadcast_json(str(here.path) if here else None))
-            found = world.together(lambda: here or find_checkpoint(path))
-            source = world.together(lambda: load_source(found.config.data)).to(world.device)
-            chosen: str = split or next(name for name in ("test", "val", "train") if name in source.splits)
-            world.together(lambda: found.check_source(source, chosen))
-            model = found.load_model().to(world.device)
-            team = Team(world.rank, world.processes, world.add, stop=lambda: _keep_pace(world))
-            with _progress(source.size(chosen), visible=world.is_main) as tell:
-                figures = score(model, source, chosen, k=k, seed=seed, precision=precision, team=team, tell=tell)
+        with process_group.lost_peer_errors("Evaluate again."):
+            found, result = _score(process_group, checkpoint, split, k=k, seed=seed, precision=precision)
     finally:
-        world.leave()
-    if figures is None or not world.is_main:  # nobody stops this team; the others have nothing to tell
+        process_group.close()
+    if result is None or not process_group.is_rank_zero:  # nobody stops this evaluation; the others print nothing
         return
     if as_json:
-        print(json.dumps(_record(found, figures), indent=1))
+        print(json.dumps(_record(found, result), indent=1))
     else:
         from rich.console import Console
 
         console = Console()
-        console.print(_table(found, figures))
-        console.print(_protocol(found, figures), soft_wrap=True, highlight=False)
+        console.print(_table(found, result))
+        console.print(_protocol(found, result), soft_wrap=True, highlight=False)
 
 
-def _keep_pace(world: "World") -> bool:
+def _score(
+    process_group: "ProcessGroup",
+    path: Path | None,
+    split: str | None,
+    *,
+    k: int,
+    seed: int,
+    precision: Literal["fp32", "bf16"],
+) -> tuple["Checkpoint", "EvalResult | None"]:
+    """Load the model and the images on every process, and score them together."""
+    from vae_dist.checkpoint import find_checkpoint
+    from vae_dist.checkpoint.model import model_of
+    from vae_dist.data import load_dataset
+    from vae_dist.inference.evaluation import evaluate as evaluate_model
+
+    # Rank zero says which: a run that is being trained has another newest one a moment later.
+    here = process_group.on_rank_zero(lambda: open_checkpoint(path))
+    chosen_path = Path(process_group.broadcast_json(str(here.path) if here else None))
+    found = process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen_path))
+    dataset = process_group.all_ranks_or_raise(lambda: load_dataset(found.config.data)).to(process_group.device)
+    chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
+    process_group.all_ranks_or_raise(lambda: found.check_dataset(dataset, chosen))
+    model = model_of(found).to(process_group.device)
+    with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+        result = evaluate_model(
+            model,
+            dataset,
+            chosen,
+            k=k,
+            seed=seed,
+            precision=precision,
+            process_group=process_group,
+            should_stop=lambda: _keep_pace(process_group),
+            on_progress=on_progress,
+        )
+    return found, result
+
+
+def _keep_pace(process_group: "ProcessGroup") -> bool:
     """Wait for the others, after every block: one that is hours behind at the end would be given up. Nobody stops."""
     import torch
 
-    world.add(torch.zeros(1))
+    process_group.all_reduce(torch.zeros(1))
     return False
 
 
 @contextmanager
 def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
-    """A bar of the images that are scored, on stderr and gone at the end; none where nobody looks."""
+    """Show a bar of the images that are scored, on stderr and gone at the end; none where there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -90,63 +113,69 @@ def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _record(checkpoint: "Checkpoint", figures: "Figures") -> dict[str, Any]:
+def _record(checkpoint: "Checkpoint", result: "EvalResult") -> dict[str, Any]:
     return {
         "checkpoint": str(checkpoint.path),
         "step": checkpoint.state.step,
-        "weights": "ema" if checkpoint.has_ema else "raw",
+        "weights": "ema" if _is_averaged(checkpoint) else "raw",
         "data": checkpoint.config.data.name,
-        "likelihood": checkpoint.config.model.likelihood,
+        "likelihood": checkpoint.config.model.likelihood.kind,
         "unit": "nats per image",
-        **asdict(figures),
+        **asdict(result),
     }
 
 
-def _table(checkpoint: "Checkpoint", figures: "Figures") -> "Table":
+def _table(checkpoint: "Checkpoint", result: "EvalResult") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
-        title=f"{checkpoint.config.data.name}, {figures.split} split, {figures.images:,} images",
+        title=f"{checkpoint.config.data.name}, {result.split} split, {result.images:,} images",
     )
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("± s.e.", justify="right")
     table.add_column("unit")
-    for row in _rows(figures):
+    for row in _rows(result):
         table.add_row(*map(Text, row))
     return table
 
 
-def _rows(figures: "Figures") -> list[tuple[str, str, str, str]]:
-    likelihood = figures.nll is not None
+def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
+    likelihood = result.nll is not None
     distortion = "distortion, −E log p(x|z)" if likelihood else "cross-entropy on grey levels"
     bound = "−ELBO" if likelihood else "cross-entropy + rate (no likelihood)"
-    error = _number(figures.neg_elbo_se)
+    error = _number(result.neg_elbo_se)
     rows = [
-        (bound, _number(figures.neg_elbo), error, "nats an image"),
-        (distortion, _number(figures.distortion), "", "nats an image"),
-        ("rate, KL(q(z|x) ‖ p(z))", _number(figures.rate), "", "nats an image"),
+        (bound, _number(result.neg_elbo), error, "nats an image"),
+        (distortion, _number(result.distortion), "", "nats an image"),
+        ("rate, KL(q(z|x) ‖ p(z))", _number(result.rate), "", "nats an image"),
     ]
-    if len(figures.rate_per_group) > 1:
-        rates = " ".join(f"{rate:.2f}" for rate in figures.rate_per_group)
+    if len(result.rate_per_group) > 1:
+        rates = " ".join(f"{rate:.2f}" for rate in result.rate_per_group)
         rows.append(("rate of each group, from the top", rates, "", "nats an image"))
     if likelihood:
-        rows.append((f"NLL, k={figures.k:,}", _number(figures.nll), _number(figures.nll_se), "nats an image"))
-    if figures.bits_per_dim is not None:
-        rows.append((f"NLL, k={figures.k:,}", f"{figures.bits_per_dim:.4f}", "", "bits/dim"))
-    rows.append(("active units, Var E[z|x] > 0.01", f"{figures.active_units} of {figures.latent_units}", "", ""))
+        rows.append((f"NLL, k={result.k:,}", _number(result.nll), _number(result.nll_se), "nats an image"))
+    if result.bits_per_dim is not None:
+        rows.append((f"NLL, k={result.k:,}", f"{result.bits_per_dim:.4f}", "", "bits/dim"))
+    rows.append(("active units, Var E[z|x] > 0.01", f"{result.active_units} of {result.latent_units}", "", ""))
     return rows
 
 
-def _protocol(checkpoint: "Checkpoint", figures: "Figures") -> str:
-    weights = "averaged" if checkpoint.has_ema else "raw"
+def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
+    weights = "averaged" if _is_averaged(checkpoint) else "raw"
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
     return (
-        f"{checkpoint.path}, {weights} weights; {targets[figures.binarization]}; "
-        f"{checkpoint.config.model.likelihood} likelihood; k={figures.k:,}; seed {figures.seed}; {figures.precision}"
+        f"{checkpoint.path}, {weights} weights; {targets[result.binarization]}; "
+        f"{checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; seed {result.seed}; {result.precision}"
     )
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _is_averaged(checkpoint: "Checkpoint") -> bool:
+    from vae_dist.checkpoint.model import has_averaged_weights
+
+    return has_averaged_weights(checkpoint)

@@ -2,29 +2,27 @@
 
 from typing import TYPE_CHECKING
 
-from vae_dist.cli.boundary import on_main_only, tells_errors
-from vae_dist.cli.options import CheckpointPath, Debug
+from vae_dist.cli.errors import handle_errors, rank_zero_only
+from vae_dist.cli.options import CheckpointPath, Debug, open_checkpoint
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
     from vae_dist.config import Config
 
 
-@tells_errors
-@on_main_only
+@handle_errors
+@rank_zero_only
 def info(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
-    """Tell what this machine, this install and a checkpoint are."""
+    """Describe this machine, this install and a checkpoint."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from vae_dist.checkpoint import find_checkpoint
     from vae_dist.errors import UserError
-    from vae_dist.runs import newest_run
 
     facts = _machine()
     try:
-        facts |= _checkpoint(find_checkpoint(checkpoint or newest_run()))
+        facts |= _checkpoint(open_checkpoint(checkpoint))
     except UserError as error:
         if checkpoint is not None:
             raise
@@ -41,8 +39,8 @@ def _machine() -> dict[str, str]:
 
     import torch
 
-    from vae_dist.devices import best_precision, device_name, precisions
-    from vae_dist.provenance import versions
+    from vae_dist.distributed.devices import best_precision, device_name, precisions
+    from vae_dist.runs.provenance import versions
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     devices = (
@@ -62,6 +60,8 @@ def _bound(config: "Config") -> str:
 
 
 def _checkpoint(checkpoint: "Checkpoint") -> dict[str, str]:
+    from vae_dist.checkpoint.model import has_averaged_weights
+
     config, state = checkpoint.config, checkpoint.state
     score = "" if state.val_neg_elbo is None else f", val {_bound(config)} {state.val_neg_elbo:.2f} nats"
     return {
@@ -70,5 +70,5 @@ def _checkpoint(checkpoint: "Checkpoint") -> dict[str, str]:
         "model": f"{config.model.kind}, {'×'.join(map(str, state.image_shape))} images, {config.model.distributions}",
         "data": f"{config.data.name}, binarize: {config.data.binarize}",
         "trained in": state.resolved.precision,
-        "weights": "averaged and raw" if checkpoint.has_ema else "raw",
+        "weights": "averaged and raw" if has_averaged_weights(checkpoint) else "raw",
     }

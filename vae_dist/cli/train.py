@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from vae_dist.cli.boundary import tells_errors
+from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.options import Debug
-from vae_dist.environment import wanted_processes, wanted_rank
-from vae_dist.signals import EXIT_CODES, StopSignals
+from vae_dist.distributed.launcher_env import requested_processes, requested_rank
+from vae_dist.distributed.signals import EXIT_CODES, StopSignals
 
 
-@tells_errors
+@handle_errors
 def train(
     config: Annotated[
         str | None,
@@ -48,29 +48,29 @@ def _train(
     *,
     fresh: bool,
 ) -> int:
-    """Launch the processes that were asked for, or be one of them; the exit code is returned."""
+    """Launch the processes that were asked for, or be one of them, and return the exit code."""
     from vae_dist.config import DEFAULT_CONFIG, find_config, load_config
     from vae_dist.errors import UsageError
-    from vae_dist.runs import RUNS
 
     path = find_config(DEFAULT_CONFIG if config is None else config)
     overrides = [*(settings or []), *([f"train.precision={precision}"] if precision else [])]
     loaded = load_config(path, overrides)
-    wanted = num_processes or wanted_processes()
-    loaded.train.check_processes(wanted)
-    if wanted_processes() == 1 and wanted > 1:
-        from vae_dist.launching import launch
+    processes = num_processes or requested_processes()
+    loaded.train.check_processes(processes)
+    if requested_processes() == 1 and processes > 1:
+        from vae_dist.distributed.launcher import launch
 
-        return launch(wanted, sys.argv[1:], signals)
-    if wanted != wanted_processes():
+        return launch(processes, sys.argv[1:], signals)
+    if processes != requested_processes():
         raise UsageError(
-            f"--num-processes {wanted} was asked of a launcher that started {wanted_processes()}: leave it out."
+            f"--num-processes {processes} was asked of a launcher that started {requested_processes()}: leave it out."
         )
 
     from rich.console import Console
 
+    from vae_dist.runs.discovery import RUNS
     from vae_dist.training import train as train_in
 
-    console = Console() if wanted_rank() == 0 else None
+    console = Console() if requested_rank() == 0 else None
     outcome = train_in(loaded, out or RUNS / path.stem, fresh=fresh, console=console, signals=signals)
     return 0 if outcome.status == "finished" else EXIT_CODES[outcome.status]

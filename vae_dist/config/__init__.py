@@ -1,5 +1,18 @@
-"""Configs: what can be said of a run, and reading it."""
+"""Define what can be said of a run, and read it from files.
 
+Of a section that comes in kinds, `DataConfig`, `ModelConfig`, `PriorConfig`, `LikelihoodConfig`, `ObjectiveConfig` and
+`OptimConfig` are the unions of all its kinds; `all_kinds` lists them.
+"""
+
+from vae_dist.config.data import (
+    Binarization,
+    BinarizedMnistConfig,
+    DataConfig,
+    DigitsConfig,
+    FolderConfig,
+    MnistConfig,
+)
+from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
 from vae_dist.config.loading import (
     DEFAULT_CONFIG,
     differences,
@@ -9,27 +22,60 @@ from vae_dist.config.loading import (
     parse_config,
     shipped_configs,
 )
-from vae_dist.config.sections import (
+from vae_dist.config.model import (
     Activation,
-    Binarization,
-    Config,
-    DataConfig,
+    BaseModelConfig,
+    ConvConfig,
+    FlatModelConfig,
+    HierarchicalConfig,
+    MLPConfig,
     ModelConfig,
-    ObjectiveConfig,
-    OptimConfig,
-    TrainConfig,
 )
+from vae_dist.config.objective import BaseObjectiveConfig, ELBOConfig, IWAEConfig, ObjectiveConfig
+from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, OptimConfig, SGDConfig
+from vae_dist.config.prior import FlowPriorConfig, NormalPriorConfig, PriorConfig, VampPriorConfig
+from vae_dist.config.schema import Config, all_kinds
+from vae_dist.config.section import Kind, Section
+from vae_dist.config.train import TrackingConfig, TrainConfig
 
 __all__ = [
     "DEFAULT_CONFIG",
     "Activation",
+    "AdamWConfig",
+    "AdamaxConfig",
+    "BaseModelConfig",
+    "BaseObjectiveConfig",
+    "BaseOptimConfig",
+    "BernoulliConfig",
     "Binarization",
+    "BinarizedMnistConfig",
     "Config",
+    "ConvConfig",
     "DataConfig",
+    "DigitsConfig",
+    "ELBOConfig",
+    "FlatModelConfig",
+    "FlowPriorConfig",
+    "FolderConfig",
+    "GaussianConfig",
+    "HierarchicalConfig",
+    "IWAEConfig",
+    "Kind",
+    "LikelihoodConfig",
+    "LogisticMixtureConfig",
+    "MLPConfig",
+    "MnistConfig",
     "ModelConfig",
+    "NormalPriorConfig",
     "ObjectiveConfig",
     "OptimConfig",
+    "PriorConfig",
+    "SGDConfig",
+    "Section",
+    "TrackingConfig",
     "TrainConfig",
+    "VampPriorConfig",
+    "all_kinds",
     "differences",
     "find_config",
     "flatten",

@@ -1,19 +1,19 @@
-"""From a name, a path and overrides to a config.
+"""Load a config from a name or a path, with overrides.
 
 A config is a YAML file; whatever it leaves out has its default. Overrides of the form `section.key=value` are laid
-over it. A key that doesn't exist is an error naming the nearest one that does.
+over it.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from vae_dist.config.sections import Config, Section
+from vae_dist.config.explain import explain
+from vae_dist.config.schema import Config, all_fields
+from vae_dist.config.section import Kinds, Section
 from vae_dist.errors import UsageError
 
 DEFAULT_CONFIG = "quickstart"
@@ -21,12 +21,12 @@ SHIPPED_CONFIGS = Path(__file__).parent.parent / "configs"  # a checkout has it 
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Name and path of every config that comes with the package."""
+    """Return the name and path of every config that comes with the package."""
     return {path.stem: path for path in sorted(SHIPPED_CONFIGS.glob("*.yaml"))}
 
 
 def find_config(name_or_path: str) -> Path:
-    """The file meant by a shipped config's name or a path.
+    """Return the file meant by a shipped config's name or a path.
 
     Raises:
         UsageError: there is neither.
@@ -60,31 +60,32 @@ def parse_config(content: Any, origin: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise UsageError("\n".join(f"{origin}: {_explain(detail)}" for detail in error.errors())) from error
+        raise UsageError("\n".join(f"{origin}: {explain(detail)}" for detail in error.errors())) from error
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """The keys, as `section.key`, in which two configs differ, with both values."""
+    """Return the dotted keys in which two configs differ, with both values; a key that one lacks is None there."""
     before, after = flatten(old), flatten(new)
-    return {key: (before[key], after[key]) for key in after if before[key] != after[key]}
+    pairs = {key: (before.get(key), after.get(key)) for key in before | after}
+    return {key: (there, here) for key, (there, here) in pairs.items() if there != here}
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Every value by its key, as `section.key`."""
+def flatten(section: Section) -> dict[str, Any]:
+    """Return every value by its dotted key."""
     flat: dict[str, Any] = {}
-    for name, value in config:
+    for name, value in section:
         if isinstance(value, Section):
-            flat.update({f"{name}.{key}": item for key, item in value})
+            flat.update({f"{name}.{key}": inner for key, inner in flatten(value).items()})
         else:
             flat[name] = value
     return flat
 
 
-class _OneOfEach(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Read YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, as PyYAML makes it."""
+        """Make a mapping, as PyYAML does."""
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
@@ -96,7 +97,7 @@ class _OneOfEach(yaml.SafeLoader):
 
 def _parse_yaml(text: str | bytes, origin: str) -> Any:
     try:
-        return yaml.load(text, _OneOfEach)  # noqa: S506 - it is a SafeLoader
+        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
     except Exception as error:  # PyYAML's constructors raise a dozen kinds
         raise UsageError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
 
@@ -114,49 +115,18 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: write it as section.key=value.")
     *sections, name = key.strip().split(".")
     value = _parse_yaml(text, f"--set {override}: the value")
-    for section in sections:
-        if not isinstance(content.setdefault(section, {}), dict):
+    for depth, section in enumerate(sections, start=1):
+        inner = _written_out(".".join(sections[:depth]), content.get(section))
+        if not isinstance(inner, dict):
             raise UsageError(f"--set {override}: {section} has no keys of its own.")
-        content = content[section]
+        content[section] = inner
+        content = inner
     content[name] = value
 
 
-def _key(detail: ErrorDetails) -> str:
-    """Section and key; what follows says which of a value's parts or types it is about."""
-    return ".".join(str(part) for part in detail["loc"][:2])
-
-
-def _explain(detail: ErrorDetails) -> str:
-    """One pydantic error as a sentence that names the key and, for an unknown one, the nearest right one."""
-    key = _key(detail)
-    match detail["type"]:
-        case "extra_forbidden":
-            return f"unknown key {key}; {_nearest(key.split('.'))}"
-        case "value_error":
-            return detail["msg"].removeprefix("Value error, ") + "."
-        case _:
-            message = detail["msg"].replace("Input should", "it should")
-            return f"{key or 'config'} is {detail['input']!r}: {message}."
-
-
-def _nearest(location: Sequence[str]) -> str:
-    known = list(_keys())
-    siblings = [key for key in known if key.split(".")[:-1] == list(location[:-1])]
-    name = location[-1]
-    sibling_names = [key.split(".")[-1] for key in siblings]
-    by_name = difflib.get_close_matches(name, sibling_names, n=1) or [s for s in sibling_names if s.startswith(name)]
-    if by_name:
-        return f"did you mean {'.'.join([*location[:-1], by_name[0]])}?"
-    elsewhere = [key for key in known if key.split(".")[-1] == name] or difflib.get_close_matches(
-        ".".join(location), known, n=1, cutoff=0.75
-    )
-    if elsewhere:
-        return f"did you mean {elsewhere[0]}?"
-    return f"known here are {', '.join(key.split('.')[-1] for key in siblings)}."
-
-
-def _keys() -> Iterable[str]:
-    for name, field in Config.model_fields.items():
-        yield name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from (f"{name}.{key}" for key in field.annotation.model_fields)
+def _written_out(key: str, value: Any) -> Any:
+    """Return a section as a mapping of its own, also if it is missing or a bare word for its kind."""
+    if isinstance(value, str):
+        marks = (Kinds.of(field) for known, field in all_fields() if known == key)
+        return next((mark.expand(value) for mark in marks if mark), value)
+    return dict(value or {}) if isinstance(value, dict | None) else value

@@ -1,7 +1,7 @@
-"""From grey levels to what a Bernoulli likelihood is asked about.
+"""Binarization of grey levels, for Bernoulli likelihoods.
 
-A pixel of byte value v is on with probability v/255 (Salakhutdinov and Murray, 2008). Drawing afresh at every use
-("dynamic") and once for all ("static") give likelihoods about 2 nats apart on MNIST, so every figure says which.
+A pixel of byte value v is on with probability v/255 (Salakhutdinov and Murray, 2008). A fresh draw at every use
+("dynamic") and one fixed draw ("static") give likelihoods about 2 nats apart on MNIST, so every figure says which.
 """
 
 from dataclasses import replace
@@ -10,26 +10,26 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vae_dist.data.source import Source
-from vae_dist.noise import uniforms_by_index
+from vae_dist.data.dataset import ResidentDataset
+from vae_dist.rng import uniforms_by_index
 
 STATIC_SEED = 0  # part of the data's definition: the same fixed draw in every run
 
 
 def to_unit(images: UInt8[Tensor, "n c h w"], uniforms: Float[Tensor, "n c h w"] | None) -> Float[Tensor, "n c h w"]:
-    """Pixels in [0, 1]: a Bernoulli draw where uniforms are given, else the grey levels."""
+    """Return pixels in [0, 1]: a Bernoulli draw where uniforms are given, else the grey levels."""
     if uniforms is None:
         return images / 255
     # Right into float32, in less than half of the time of (uniforms * 255 < images).float().
     return torch.lt(uniforms * 255, images, out=torch.empty_like(uniforms))
 
 
-def binarize_once(source: Source) -> Source:
-    """Every split replaced by one fixed draw, a function of the split and the image's index."""
+def binarize_once(dataset: ResidentDataset) -> ResidentDataset:
+    """Return the dataset with every split replaced by one fixed draw, a function of the split and the image's index."""
 
     def draw(split: str, images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
         purpose = f"static binarization of {split}"
         uniforms = uniforms_by_index(purpose, STATIC_SEED, range(len(images)), images.shape[1:], images.device)
         return (uniforms * 255 < images).to(torch.uint8) * 255
 
-    return replace(source, splits={split: draw(split, images) for split, images in source.splits.items()})
+    return replace(dataset, tensors={split: draw(split, images) for split, images in dataset.tensors.items()})

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vae_dist.data.places import data_places
-from vae_dist.data.source import Source
+from vae_dist.config import BinarizedMnistConfig
+from vae_dist.data.dataset import Dataset, ResidentDataset
+from vae_dist.data.search_path import search_path
 from vae_dist.errors import UserError
 
 NAME = "binarized-mnist"
@@ -19,31 +20,32 @@ SPLITS = {"train": "train", "valid": "val", "test": "test"}
 SIDE = 28
 
 
-def load_binarized_mnist(root: Path | None) -> Source:
-    """The fixed draw, from the packed archive or from the three original text files.
+def load_binarized_mnist(config: BinarizedMnistConfig) -> Dataset:
+    """Read the fixed draw from the packed archive or from the three original text files.
 
     Raises:
         UserError: it is nowhere, or a file is damaged.
     """
-    for place in data_places(root):
+    for place in search_path(config.root):
         for folder in (place / NAME, place):
             if (folder / ARCHIVE).is_file():
-                return _source(folder / ARCHIVE, _read_archive(folder / ARCHIVE))
+                return _dataset(folder / ARCHIVE, _read_archive(folder / ARCHIVE))
             texts = {split: folder / TEXTS.format(split) for split in SIZES}
             if all(path.is_file() for path in texts.values()):
-                return _source(folder, {split: _read_text(path) for split, path in texts.items()})
-    looked_at = "\n".join(f"  {place}" for place in data_places(root))
+                return _dataset(folder, {split: _read_text(path) for split, path in texts.items()})
+    looked_at = "\n".join(f"  {place}" for place in search_path(config.root))
     raise UserError(
         f"{NAME} was not found. These places were looked at:\n{looked_at}\n"
         f"Put {ARCHIVE} or {', '.join(TEXTS.format(split) for split in SIZES)} into one of them."
     )
 
 
-def _source(origin: Path, bits: dict[str, UInt8[np.ndarray, "n pixels"]]) -> Source:
+def _dataset(origin: Path, bits: dict[str, UInt8[np.ndarray, "n pixels"]]) -> Dataset:
     for split, size in SIZES.items():
         if bits[split].shape != (size, SIDE * SIDE):
             raise UserError(f"{origin} is damaged: {split} is not {size:,} images of {SIDE}×{SIDE} pixels.")
-    return Source(NAME, str(origin), {SPLITS[split]: _to_images(rows) for split, rows in bits.items()})
+    tensors = {SPLITS[split]: _to_images(rows) for split, rows in bits.items()}
+    return ResidentDataset(NAME, str(origin), tensors, binarization="static")
 
 
 def _to_images(bits: UInt8[np.ndarray, "n pixels"]) -> UInt8[Tensor, "n 1 28 28"]:
@@ -51,7 +53,7 @@ def _to_images(bits: UInt8[np.ndarray, "n pixels"]) -> UInt8[Tensor, "n 1 28 28"
 
 
 def _read_archive(path: Path) -> dict[str, UInt8[np.ndarray, "n pixels"]]:
-    """Rows of 784 bits, packed into 98 bytes; arrays only, nothing that could hold code."""
+    """Read rows of 784 bits, packed into 98 bytes; arrays only, nothing that could hold code."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {split: np.unpackbits(archive[split], axis=1) for split in SIZES}
@@ -60,7 +62,7 @@ def _read_archive(path: Path) -> dict[str, UInt8[np.ndarray, "n pixels"]]:
 
 
 def _read_text(path: Path) -> UInt8[np.ndarray, "n pixels"]:
-    """Lines of 784 zeros and ones."""
+    """Read lines of 784 zeros and ones."""
     characters = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     digits: UInt8[np.ndarray, " digits"] = characters[(characters == ord("0")) | (characters == ord("1"))] - ord("0")
     if digits.size % (SIDE * SIDE):

@@ -1,4 +1,4 @@
-"""Pictures of one's own: all files in a folder and its subfolders that are named like one, decoded at the start."""
+"""A folder of pictures: all files in it and its subfolders that are named like one, decoded at the start."""
 
 import hashlib
 import os
@@ -12,10 +12,12 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from vae_dist.data.places import expanded
-from vae_dist.data.source import Source
+from vae_dist.config import FolderConfig
+from vae_dist.data.dataset import Dataset, ResidentDataset
+from vae_dist.data.pictures import fit_image, read_image
+from vae_dist.data.search_path import expanded
+from vae_dist.data.splits import finish_splits
 from vae_dist.errors import UsageError, UserError
-from vae_dist.images import fit_image, read_image
 
 NAME = "folder"
 SPLITS = ("train", "val", "test")
@@ -23,23 +25,19 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".t
 SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
 
 
-def load_folder(root: Path | None, size: int | None) -> Source:
-    """The pictures below a folder: those in its subfolders `train`, `val` and `test`, or else all as one split.
+def load_folder(config: FolderConfig) -> Dataset:
+    """Read the pictures below a folder: those in its subfolders `train`, `val` and `test`, or else all as one split.
 
     Their order scrambles their names, so that the last, which may be held out, are any and not the last class. They are
     grey if every one of them is, else RGB.
 
-    Args:
-        root: the folder.
-        size: height and width that every picture is cropped and resized to; None where they are all alike.
-
     Raises:
-        UsageError: no folder is named, or the pictures have different sizes and `size` is None.
+        UsageError: no folder is named, or the pictures have different sizes and `data.size` doesn't say which to take.
         UserError: there is no such folder, no picture in it, or a picture can't be read.
     """
-    if root is None:
+    if config.root is None:
         raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
-    root = expanded(root)
+    root, size = expanded(config.root), config.size
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): set data.root to one with pictures.")
     split_up = (root / "train").is_dir()
@@ -49,12 +47,9 @@ def load_folder(root: Path | None, size: int | None) -> Source:
     splits = {split: _decode(part, height, width, fit=size is not None) for split, part in paths.items()}
     if all(_is_grey(images) for images in splits.values()):
         splits = {split: images[:, :1].clone() for split, images in splits.items()}
-    return Source(NAME, str(root), splits)
-
-
-def held_out(source: Source) -> int:
-    """How many images are held out unless told otherwise: none where there is a split for it."""
-    return 0 if "val" in source.splits else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * source.size("train")))
+    default_val_size = 0 if "val" in splits else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(splits["train"])))
+    dataset = ResidentDataset(NAME, str(root), splits)
+    return finish_splits(dataset, config.binarize, config.val_size, default_val_size)
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -66,12 +61,12 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _name_within(folder: Path, path: Path) -> bytes:
-    """As the file system has it: not every name is UTF-8."""
+    """Return the name as the file system has it: not every name is UTF-8."""
     return os.fsencode(path.relative_to(folder).as_posix())
 
 
 def _decode(paths: Sequence[Path], height: int, width: int, *, fit: bool) -> UInt8[Tensor, "n 3 h w"]:
-    """All pictures in colour; `fit` says whether they may have other sizes."""
+    """Decode all pictures in colour; `fit` allows other sizes, which are cropped and resized."""
     images = torch.empty(len(paths), 3, height, width, dtype=torch.uint8)
 
     def decode(place: int) -> None:

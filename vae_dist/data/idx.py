@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST and its likes: magic number, sizes, bytes."""
+"""IDX, the file format of MNIST and sets like it: magic number, sizes, bytes."""
 
 import gzip
 import lzma
@@ -17,7 +17,7 @@ HEADER_SIZE = 16
 
 
 def read_idx_images(path: Path) -> UInt8[Tensor, "n 1 h w"]:
-    """Grey images from an IDX file, plain or compressed (.gz, .xz).
+    """Read grey images from an IDX file, plain or compressed (.gz, .xz).
 
     Raises:
         UserError: the file is damaged, cut short, or holds something else.

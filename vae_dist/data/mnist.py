@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vae_dist.config import MnistConfig
+from vae_dist.data.dataset import Dataset, ResidentDataset
 from vae_dist.data.idx import read_idx_images
-from vae_dist.data.places import cache_folder, data_places
-from vae_dist.data.source import Source
+from vae_dist.data.search_path import cache_folder, search_path
+from vae_dist.data.splits import finish_splits
 from vae_dist.errors import UserError
 
 VAL_SIZE = 10_000
@@ -26,28 +28,29 @@ KNOWN_PIXELS = {
 DOWNLOAD_TIMEOUT_S = 30
 
 
-def load_mnist(name: str, root: Path | None) -> Source:
-    """MNIST or Fashion-MNIST from the first place that has both of its image files.
+def load_mnist(config: MnistConfig) -> Dataset:
+    """Read MNIST or Fashion-MNIST from the first folder that has both of its image files, else download it.
 
     Raises:
         UserError: it is nowhere and can't be downloaded, a file is damaged, or the files are the other set's.
     """
-    folder = _find(name, root) or _download(name, root)
+    name = config.name
+    folder = _find(name, config.root) or _download(name, config.root)
     splits = {split: read_idx_images(path) for split, path in _files_in(folder).items()}
     for split, images in splits.items():
         actual = KNOWN_PIXELS.get(zlib.crc32(images.numpy().tobytes()), name)
         if actual != name:
             raise UserError(f"The {split} images in {folder} are {actual}'s, not {name}'s.")
-    return Source(name, str(folder), splits)
+    return finish_splits(ResidentDataset(name, str(folder), splits), config.binarize, config.val_size, VAL_SIZE)
 
 
 def _folders(name: str, place: Path) -> list[Path]:
-    """Where in a place a set may be: in a folder of its own, as torchvision has it, or right there."""
+    """Return where in a place a set may be: in a folder of its own, as torchvision has it, or right there."""
     return [place / name, place / TORCHVISION_CLASSES[name] / "raw", place]
 
 
 def _files_in(folder: Path) -> dict[str, Path]:
-    """The file of each split, plain or .gz, for the splits that have one."""
+    """Return the file of each split, plain or .gz, for the splits that have one."""
     found = {}
     for split, stem in FILES.items():
         for path in (folder / stem, folder / f"{stem}.gz"):
@@ -58,7 +61,7 @@ def _files_in(folder: Path) -> dict[str, Path]:
 
 
 def _find(name: str, root: Path | None) -> Path | None:
-    for place in data_places(root):
+    for place in search_path(root):
         for folder in _folders(name, place):
             if len(_files_in(folder)) == len(FILES):
                 return folder
@@ -66,14 +69,14 @@ def _find(name: str, root: Path | None) -> Path | None:
 
 
 def _download(name: str, root: Path | None) -> Path:
-    """Let torchvision download into a temporary folder of the cache, then rename it; one process at a time."""
+    """Download with torchvision into a temporary folder of the cache, then rename it; one process at a time."""
     target = cache_folder() / name
     try:
-        with _alone(cache_folder()):
+        with _one_at_a_time(cache_folder()):
             if len(_files_in(target)) < len(FILES):
                 _fetch(TORCHVISION_CLASSES[name], target)
     except (ImportError, RuntimeError, OSError) as error:
-        looked_at = "\n".join(f"  {place}" for place in data_places(root))
+        looked_at = "\n".join(f"  {place}" for place in search_path(root))
         raise UserError(
             f"{name} was not found and can't be downloaded ({_first_line(error)}). These places were looked at:\n"
             f"{looked_at}\nPut {' and '.join(f'{stem}.gz' for stem in FILES.values())} into one of them, in a folder "
@@ -98,8 +101,8 @@ def _fetch(torchvision_class: str, target: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process of this host at a time."""
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let only one process of this host in at a time."""
     import fcntl  # not on Windows, where data has to be put in place by hand
 
     folder.mkdir(parents=True, exist_ok=True)

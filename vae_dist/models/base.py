@@ -1,9 +1,10 @@
-"""The contract between a model and everything that trains, scores and draws with it.
+"""The contract of a model: everything that trains, scores and samples uses these methods and no others.
 
 A model is an inference network, a generative network, a likelihood and a prior. It knows nothing of processes,
-devices or files, and it holds no randomness: noise comes in as an argument.
+devices or files, and it holds no randomness: noise is an argument.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +13,15 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_dist.distributions import DiagonalGaussian
-from vae_dist.likelihoods import Likelihood
-from vae_dist.priors import Density, Prior
+from vae_dist.distributions.gaussian import DiagonalGaussian
+from vae_dist.distributions.likelihoods import Likelihood
+from vae_dist.distributions.priors import Density, Prior
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
 
-class Terms(NamedTuple):
-    """The terms that every objective and every estimate is made of, in float32 and nats."""
+class LogTerms(NamedTuple):
+    """The log-densities that every objective and every estimate is made of, in float32 and nats."""
 
     log_px: Float[Tensor, "samples batch"]  # log p(x|z)
     log_ratio: Float[Tensor, "samples batch groups"] | None  # log q(z|x) − log p(z) of each group given those above it
@@ -28,15 +29,15 @@ class Terms(NamedTuple):
 
     @property
     def rate(self) -> Float[Tensor, "batch groups"]:
-        """KL(q ‖ p) of each group: exact where that is possible, else estimated from the samples."""
-        return self._known_ratio.mean(0) if self.kl is None else self.kl
+        """Return KL(q ‖ p) of each group: exact where that is possible, else estimated from the samples."""
+        return self._sampled_ratio.mean(0) if self.kl is None else self.kl
 
     def log_weights(self, beta: float | Float[Tensor, ""] = 1.0) -> Float[Tensor, "samples batch"]:
-        """Log p(x|z) + beta · (log p(z) − log q(z|x)), from the sampled densities only (arXiv:1509.00519, eq. 8)."""
-        return self.log_px - beta * self._known_ratio.sum(-1)
+        """Return log p(x|z) + beta · (log p(z) − log q(z|x)) of the samples (arXiv:1509.00519, eq. 8)."""
+        return self.log_px - beta * self._sampled_ratio.sum(-1)
 
     @property
-    def _known_ratio(self) -> Float[Tensor, "samples batch groups"]:
+    def _sampled_ratio(self) -> Float[Tensor, "samples batch groups"]:
         if self.log_ratio is None:
             raise ValueError("These terms were computed for the ELBO alone: leave elbo_only out.")
         return self.log_ratio
@@ -50,7 +51,7 @@ class Model(nn.Module, ABC):
         likelihood: p(x|z), given the generative network's outputs.
         noise_size: standard normals that one posterior draw of all latents takes.
         prior_noise_size: standard normals that one prior draw takes.
-        latent_size: latent dimensions, over all groups.
+        latent_shape: of an image's latents, flat (z,) or spatial (c, h, w).
         latent_groups: groups of latents, from the top.
     """
 
@@ -58,105 +59,99 @@ class Model(nn.Module, ABC):
     likelihood: Likelihood
     noise_size: int
     prior_noise_size: int
-    latent_size: int
+    latent_shape: tuple[int, ...]
     latent_groups: int = 1
 
+    @property
+    def latent_size(self) -> int:
+        """Return the number of latent dimensions."""
+        return math.prod(self.latent_shape)
+
     @abstractmethod
-    def terms(
+    def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
-    ) -> Terms:
-        """Draw latents for each image from `eps` and say how probable everything is.
+    ) -> LogTerms:
+        """Draw latents for each image from `eps` and return the log-densities.
 
         With `elbo_only`, a model whose KL has a closed form may leave `log_ratio` out.
         """
 
     @abstractmethod
-    def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
-        """E[z|x]: the point in latent space that stands for an image."""
+    def encode(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
+        """Return the posterior q(z|x), of shape (batch, *latent_shape)."""
 
     @abstractmethod
-    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
-        """Latents drawn from the prior; the temperature scales its noise."""
+    def decode(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch p h w"]:
+        """Return the parameters of p(x|z) that the likelihood takes."""
 
     @abstractmethod
-    def pixel_means(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
-        """E[x|z]."""
+    def sample_prior(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch *latent"]:
+        """Turn standard normal noise into latents drawn from the prior; the temperature scales the noise."""
+
+    def decode_mean(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch c h w"]:
+        """Return the pixel means E[x|z]."""
+        return self.likelihood.mean(self.decode(z))
 
     @contextmanager
-    def unchanging(self) -> Iterator[None]:
-        """While entered, weights don't change, and what depends on them alone is computed once."""
+    def frozen(self) -> Iterator[None]:
+        """Compute what depends on the weights alone once while entered; they must not change."""
         yield
 
 
 class FlatModel(Model):
     """A model with one flat latent: q(z|x) diagonal Gaussian, p(z) any prior, p(x|z) any likelihood.
 
-    A subclass supplies the two networks.
+    A subclass supplies the two networks, as `encode` and `decode`.
     """
 
     def __init__(self, image_shape: ImageShape, z_dim: int, likelihood: Likelihood, prior: Prior) -> None:
         super().__init__()
         self.image_shape = image_shape
-        self.noise_size = self.latent_size = z_dim
+        self.latent_shape = (z_dim,)
+        self.noise_size = z_dim
         self.prior_noise_size = prior.noise_size
         self.likelihood = likelihood
         self.prior = prior
-        self._held_density: Density | None = None
+        self._frozen_density: Density | None = None
 
-    @abstractmethod
-    def posterior(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
-        """q(z|x) of each image: the inference network."""
-
-    @abstractmethod
-    def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
-        """What the likelihood needs to know: the generative network."""
-
-    def terms(
+    def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
-    ) -> Terms:
-        """See `Model.terms`."""
-        posterior = self.posterior(x)
-        return self.weigh(x, posterior.rsample(eps), posterior, elbo_only=elbo_only)
+    ) -> LogTerms:
+        """Draw latents for each image from `eps` and return the log-densities."""
+        posterior = self.encode(x)
+        return self.log_terms_at(x, posterior.rsample(eps), posterior, elbo_only=elbo_only)
 
-    def weigh(
+    def log_terms_at(
         self,
         x: Float[Tensor, "batch c h w"],
         z: Float[Tensor, "samples batch z"],
         posterior: DiagonalGaussian,
         *,
         elbo_only: bool = False,
-    ) -> Terms:
-        """How probable everything is, for latents that were drawn from a posterior."""
+    ) -> LogTerms:
+        """Return the log-densities at latents that were drawn from a posterior."""
         density = self.prior_density()
-        parameters = self.likelihood_parameters(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        parameters = self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         kl = density.kl(posterior)
         log_px = self.likelihood.log_prob(x, parameters)
         if kl is not None and elbo_only:
-            return Terms(log_px, None, kl.unsqueeze(-1))
+            return LogTerms(log_px, None, kl.unsqueeze(-1))
         log_ratio = (posterior.log_prob(z).sum(-1) - density.log_prob(z)).unsqueeze(-1)
-        return Terms(log_px, log_ratio, None if kl is None else kl.unsqueeze(-1))
+        return LogTerms(log_px, log_ratio, None if kl is None else kl.unsqueeze(-1))
 
     def prior_density(self) -> Density:
-        """p(z) as it is now."""
-        return self._held_density or self.prior.density(self.posterior)
+        """Return p(z) with the present weights."""
+        return self._frozen_density or self.prior.density(self.encode)
 
-    def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
-        """See `Model.posterior_mean`."""
-        return self.posterior(x).mu
-
-    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
-        """See `Model.prior_draw`."""
+    def sample_prior(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
+        """Turn standard normal noise into latents drawn from the prior."""
         return self.prior_density().sample(noise, temperature)
 
-    def pixel_means(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
-        """See `Model.pixel_means`."""
-        return self.likelihood.mean(self.likelihood_parameters(z))
-
     @contextmanager
-    def unchanging(self) -> Iterator[None]:
-        """See `Model.unchanging`; a VampPrior's components are what is computed once."""
-        self._held_density = self.prior_density()
+    def frozen(self) -> Iterator[None]:
+        """Compute a VampPrior's components once while entered; weights must not change."""
+        self._frozen_density = self.prior_density()
         try:
             yield
         finally:
-            self._held_density = None
+            self._frozen_density = None

@@ -16,7 +16,7 @@ from vae_dist.models.base import ImageShape
 
 
 def patch_grid(image_shape: ImageShape, stride: int) -> tuple[int, int]:
-    """Rows and columns of an image in steps of `stride` pixels, with padding for what is left over.
+    """Return rows and columns of an image in steps of `stride` pixels, with padding for what is left over.
 
     Raises:
         UsageError: there would be more padding than image in both directions.
@@ -31,7 +31,7 @@ def patch_grid(image_shape: ImageShape, stride: int) -> tuple[int, int]:
 
 
 class Patchify(nn.Module):
-    """Images in [0, 1] to features, a position for each patch.
+    """Turn images in [0, 1] into features, a position for each patch.
 
     Images are centred and padded with black at the bottom and on the right, to a multiple of `multiple` pixels.
     """
@@ -45,14 +45,14 @@ class Patchify(nn.Module):
         self.convolution = nn.Conv2d(channels * patch**2, width, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch width rows columns"]:
-        """Pixels of a patch become channels, then a 3×3 convolution."""
+        """Turn the pixels of a patch into channels, and convolve 3×3."""
         patches = F.pixel_unshuffle(F.pad(x, self._padding) * 2 - 1, self._patch)
         features: Tensor = self.convolution(patches.contiguous(memory_format=torch.channels_last))
         return features
 
 
 class Unpatchify(nn.Module):
-    """Features to what a likelihood needs for each pixel; what lies beyond the image is cut off."""
+    """Turn features into the likelihood's parameters of each pixel; what lies beyond the image is cut off."""
 
     def __init__(self, image_shape: ImageShape, patch: int, width: int, parameters_per_pixel: int) -> None:
         super().__init__()
@@ -61,13 +61,13 @@ class Unpatchify(nn.Module):
         self.convolution = nn.Conv2d(width, parameters_per_pixel * patch**2, 1)
 
     def forward(self, features: Float[Tensor, "batch width rows columns"]) -> Float[Tensor, "batch p h w"]:
-        """A 1×1 convolution, then channels become the pixels of a patch."""
+        """Convolve 1×1, and turn channels into the pixels of a patch."""
         pixels = F.pixel_shuffle(self.convolution(F.silu(features)), self._patch)
         return pixels[..., : self._height, : self._width]
 
 
 class ResidualBlock(nn.Module):
-    """X plus two 3×3 convolutions of it, activation first (arXiv:1603.05027).
+    """Add two 3×3 convolutions of x to it, activation first (arXiv:1603.05027).
 
     The last convolution begins small, by 1/√depth, so that a stack of `depth` blocks begins with its input's variance
     (very deep VAE, arXiv:2011.10650, section 4.1).
@@ -81,11 +81,11 @@ class ResidualBlock(nn.Module):
             self.second.weight *= 1 / math.sqrt(depth)
 
     def forward(self, x: Float[Tensor, "batch width rows columns"]) -> Float[Tensor, "batch width rows columns"]:
-        """The same shape."""
+        """Return a tensor of the same shape."""
         change: Tensor = self.second(F.silu(self.first(F.silu(x))))
         return x + change
 
 
 def residual_stack(width: int, blocks: int, depth: int | None = None) -> nn.Sequential:
-    """So many residual blocks; `depth` counts all on the way, where there are others."""
+    """Stack residual blocks; `depth` counts all on the way, where there are others."""
     return nn.Sequential(*(ResidualBlock(width, depth or blocks) for _ in range(blocks)))

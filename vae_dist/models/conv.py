@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_dist.distributions import DiagonalGaussian
-from vae_dist.likelihoods import Likelihood
+from vae_dist.config import ConvConfig
+from vae_dist.distributions.gaussian import DiagonalGaussian
+from vae_dist.distributions.likelihoods import Likelihood
+from vae_dist.distributions.priors import Prior
 from vae_dist.models.base import FlatModel, ImageShape
 from vae_dist.models.blocks import Patchify, Unpatchify, patch_grid, residual_stack
-from vae_dist.priors import Prior
 
 
 class ConvolutionalVAE(FlatModel):
@@ -27,7 +28,7 @@ class ConvolutionalVAE(FlatModel):
         width: channels.
         blocks: residual blocks each way.
         patch: side of a patch, in pixels.
-        likelihood: what the decoder's outputs mean.
+        likelihood: p(x|z), given the decoder's outputs.
         prior: p(z).
     """
 
@@ -53,13 +54,26 @@ class ConvolutionalVAE(FlatModel):
             residual_stack(width, blocks), Unpatchify(image_shape, patch, width, parameters_per_pixel)
         )
 
-    def posterior(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
-        """q(z|x)."""
+    def encode(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
+        """Return the posterior q(z|x)."""
         mu, raw_sigma = self.features_to_posterior(F.silu(self.encoder(x)).flatten(1)).chunk(2, dim=-1)
         return DiagonalGaussian.from_raw(mu, raw_sigma)
 
-    def likelihood_parameters(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
-        """The decoder's outputs."""
+    def decode(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
+        """Return the parameters of p(x|z)."""
         features = self.z_to_features(z).unflatten(-1, self._feature_shape)
         parameters: Tensor = self.decoder(features.contiguous(memory_format=torch.channels_last))
         return parameters
+
+
+def build_conv(config: ConvConfig, image_shape: ImageShape) -> ConvolutionalVAE:
+    """Build the model of a `conv` config."""
+    return ConvolutionalVAE(
+        image_shape,
+        config.z_dim,
+        width=config.width,
+        blocks=config.blocks,
+        patch=config.patch,
+        likelihood=config.likelihood.build(),
+        prior=config.prior.build(image_shape, config.z_dim),
+    )

@@ -2,7 +2,7 @@
 
 Ladder VAE (arXiv:1602.02282) in the residual form of the very deep VAE (arXiv:2011.10650, section 3): a path up
 turns the image into features at every resolution; one path down, shared by inference and generation, adds the
-latents group by group. A posterior is told relative to its prior, and begins equal to it.
+latents group by group. A posterior is parameterized relative to its prior, and begins equal to it.
 """
 
 import math
@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_dist.distributions import DiagonalGaussian, positive_sigma
-from vae_dist.likelihoods import Likelihood
-from vae_dist.models.base import ImageShape, Model, Terms
+from vae_dist.config import HierarchicalConfig
+from vae_dist.distributions.gaussian import DiagonalGaussian, positive_sigma
+from vae_dist.distributions.likelihoods import Likelihood
+from vae_dist.models.base import ImageShape, LogTerms, Model
 from vae_dist.models.blocks import Patchify, Unpatchify, patch_grid, residual_stack
 
 UNIT_RAW_SIGMA = math.log(math.e - 1)  # softplus of it is 1
@@ -51,7 +52,7 @@ class LatentGroup(nn.Module):
     def forward(
         self, state: Float[Tensor, "batch width rows columns"], choose: Choose
     ) -> Float[Tensor, "batch width rows columns"]:
-        """The state with this group's latents in it."""
+        """Return the state with this group's latents added."""
         mu, raw_sigma, feature = self.prior_head(F.silu(state)).split([self._z_dim, self._z_dim, state.shape[1]], dim=1)
         prior = DiagonalGaussian.from_raw(mu, raw_sigma.float() + UNIT_RAW_SIGMA)
         z = choose(self, prior, state)
@@ -61,7 +62,7 @@ class LatentGroup(nn.Module):
     def posterior(
         self, prior: DiagonalGaussian, state: Tensor, features: Float[Tensor, "batch width rows columns"]
     ) -> DiagonalGaussian:
-        """q(z | image, latents above): the prior, moved and scaled."""
+        """Return q(z | image, latents above): the prior, moved and scaled."""
         hidden = self.posterior_body(F.silu(torch.cat([state, features], dim=1)))
         shift, raw_scale = self.posterior_head(F.silu(hidden)).float().chunk(2, dim=1)
         return DiagonalGaussian(
@@ -79,7 +80,7 @@ class HierarchicalVAE(Model):
         width: channels of the state.
         blocks: residual blocks for each group, and for each level on the way up.
         patch: side of a position of the finest level, in pixels.
-        likelihood: what the decoder's outputs mean.
+        likelihood: p(x|z), given the decoder's outputs.
     """
 
     def __init__(
@@ -109,13 +110,17 @@ class HierarchicalVAE(Model):
         scales = [2 ** (len(groups) - 1 - level) for level in levels]
         self._shapes = [(z_dim, rows * scale, columns * scale) for scale in scales]
         self._sizes = [math.prod(shape) for shape in self._shapes]
-        self.noise_size = self.prior_noise_size = self.latent_size = sum(self._sizes)
+        self.noise_size = self.prior_noise_size = sum(self._sizes)
+        self.latent_shape = (self.noise_size,)
         self.latent_groups = len(levels)
 
-    def terms(
+    def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
-    ) -> Terms:
-        """See `Model.terms`; the KL of a group is in closed form given the latents above it."""
+    ) -> LogTerms:
+        """Draw latents for each image from `eps` and return the log-densities.
+
+        The KL of a group is in closed form given the latents above it.
+        """
         samples, batch = eps.shape[:2]
         features = [level.repeat(samples, 1, 1, 1) for level in self._features(x)]
         noise = self._per_group(eps.flatten(0, 1))
@@ -136,21 +141,22 @@ class HierarchicalVAE(Model):
             return stacked
 
         log_px = self.likelihood.log_prob(x, parameters)
-        return Terms(log_px, by_group(log_ratio) if log_ratio else None, by_group(kl).mean(0))
+        return LogTerms(log_px, by_group(log_ratio) if log_ratio else None, by_group(kl).mean(0))
 
-    def posterior_mean(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch z"]:
-        """See `Model.posterior_mean`; each group's mean is taken where those above it are at theirs."""
-        features, means = self._features(x), []
+    def encode(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
+        """Return the posterior of all groups, each where those above it are at their means."""
+        features, posteriors = self._features(x), []
 
         def infer(group: LatentGroup, prior: DiagonalGaussian, state: Tensor) -> Tensor:
-            means.append(group.posterior(prior, state, features[group.level]).mu)
-            return means[-1]
+            posteriors.append(group.posterior(prior, state, features[group.level]))
+            return posteriors[-1].mu
 
         self._go_down(len(x), infer)
-        return torch.cat([mean.flatten(1) for mean in means], dim=1)
+        mu, sigma = (torch.cat([part.flatten(1) for part in parts], dim=1) for parts in zip(*posteriors, strict=True))
+        return DiagonalGaussian(mu, sigma)
 
-    def prior_draw(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
-        """See `Model.prior_draw`."""
+    def sample_prior(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
+        """Turn standard normal noise into latents drawn from the prior, group by group."""
         scaled, drawn = self._per_group(temperature * noise), []
 
         def draw(group: LatentGroup, prior: DiagonalGaussian, state: Tensor) -> Tensor:
@@ -160,13 +166,13 @@ class HierarchicalVAE(Model):
         self._go_down(len(noise), draw)
         return torch.cat([z.flatten(1) for z in drawn], dim=1)
 
-    def pixel_means(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch c h w"]:
-        """See `Model.pixel_means`."""
+    def decode(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
+        """Return the parameters of p(x|z)."""
         latents = self._per_group(z)
-        return self.likelihood.mean(self._go_down(len(z), lambda group, prior, state: latents[group.number]))
+        return self._go_down(len(z), lambda group, prior, state: latents[group.number])
 
     def _features(self, x: Float[Tensor, "batch c h w"]) -> list[Float[Tensor, "batch width _ _"]]:
-        """What the image looks like at each level, the finest first."""
+        """Return the image's features at each level, the finest first."""
         features: list[Tensor] = []
         state = self.patchify(x)
         for level, blocks in enumerate(self.up):
@@ -175,7 +181,7 @@ class HierarchicalVAE(Model):
         return features
 
     def _go_down(self, batch: int, choose: Choose) -> Float[Tensor, "batch p h w"]:
-        """The path that inference and generation share, from the top to what the likelihood needs."""
+        """Run the path that inference and generation share, from the top to the parameters of p(x|z)."""
         state = self.top.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
         level = len(self.up) - 1
         for group in cast("Iterable[LatentGroup]", self.down):
@@ -187,6 +193,19 @@ class HierarchicalVAE(Model):
         return parameters
 
     def _per_group(self, flat: Float[Tensor, "batch all"]) -> list[Float[Tensor, "batch z _ _"]]:
-        """Numbers for all latents, as one tensor a group."""
+        """Split numbers for all latents into one tensor a group."""
         parts = flat.split(self._sizes, dim=1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+
+def build_hierarchical(config: HierarchicalConfig, image_shape: ImageShape) -> HierarchicalVAE:
+    """Build the model of a `hierarchical` config."""
+    return HierarchicalVAE(
+        image_shape,
+        config.z_dim,
+        groups=config.groups,
+        width=config.width,
+        blocks=config.blocks,
+        patch=config.patch,
+        likelihood=config.likelihood.build(),
+    )

@@ -1,0 +1,48 @@
+"""From a checkpoint to its model, without trust in either: shapes are compared before memory is taken."""
+
+from pathlib import Path
+
+import torch
+
+from vae_dist.checkpoint.format import TensorSpec
+from vae_dist.checkpoint.load import Checkpoint, DamagedCheckpointError, find_checkpoint
+from vae_dist.models import Model, build_model
+
+MODEL, AVERAGED = "model", "ema"  # groups of tensors
+
+
+def has_averaged_weights(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint keeps averaged weights."""
+    return AVERAGED in checkpoint.state.groups
+
+
+def load_model(path: str | Path, *, ema: bool = True) -> Model:
+    """Load the model in a run folder (its newest whole checkpoint) or in a checkpoint folder.
+
+    Args:
+        path: the folder.
+        ema: take the averaged weights where there are any; False for the raw ones.
+
+    Raises:
+        UserError: there is no whole checkpoint.
+    """
+    return model_of(find_checkpoint(Path(path)), ema=ema)
+
+
+def model_of(checkpoint: Checkpoint, *, ema: bool = True) -> Model:
+    """Load a checkpoint's model, on the CPU and in evaluation mode."""
+    skeleton = _without_memory(checkpoint)
+    specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in skeleton.state_dict().items()}
+    tensors = checkpoint.read(AVERAGED if ema and has_averaged_weights(checkpoint) else MODEL, specs)
+    model = build_model(checkpoint.config.model, checkpoint.state.image_shape)
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+def _without_memory(checkpoint: Checkpoint) -> Model:
+    """Build the model without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return build_model(checkpoint.config.model, checkpoint.state.image_shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DamagedCheckpointError(f"{checkpoint.path} doesn't fit together: no model has its sizes.") from error

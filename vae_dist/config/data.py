@@ -1,0 +1,66 @@
+"""Define the data sets that a config can name."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
+
+Binarization = Literal["dynamic", "static", "none"]
+Binarize = Annotated[
+    Binarization,
+    Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
+]
+Root = Annotated[Path | None, Field(description="where to look first")]
+ValSize = Annotated[
+    CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
+]
+
+
+class DigitsConfig(Kind):
+    """Choose the 10,000 digits that come with the package."""
+
+    builder: ClassVar[str] = "vae_dist.data.digits:load_digits"
+
+    name: Literal["digits"] = "digits"
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+
+
+class MnistConfig(Kind):
+    """Choose MNIST or Fashion-MNIST."""
+
+    builder: ClassVar[str] = "vae_dist.data.mnist:load_mnist"
+
+    name: Literal["mnist", "fashion-mnist"] = "mnist"
+    root: Root = None
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+
+
+class BinarizedMnistConfig(Kind):
+    """Choose Larochelle's fixed draw of MNIST, which comes with a validation split."""
+
+    builder: ClassVar[str] = "vae_dist.data.binarized_mnist:load_binarized_mnist"
+
+    name: Literal["binarized-mnist"] = "binarized-mnist"
+    root: Root = None
+    binarize: Literal["static"] = "static"
+
+
+class FolderConfig(Kind):
+    """Choose the pictures in a folder."""
+
+    builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
+
+    name: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="where the pictures are")
+    size: Count | None = Field(None, description="pixels, height and width; null: the pictures' own")
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+
+
+DataConfig = Annotated[
+    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig, Kinds(default="digits", key="name")
+]

@@ -1,0 +1,90 @@
+"""Explain pydantic's errors in sentences that name keys as they are written in a config."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import ErrorDetails
+
+from vae_dist.config.schema import Config, all_fields, all_kinds
+from vae_dist.config.section import Kinds, Section, sections_in
+
+
+class Place(NamedTuple):
+    """Say where in a config an error is."""
+
+    keys: list[str]  # that lead there, as they are written
+    section: type[Section]  # that the last key is in
+    kind: str  # of that section, such as "model.kind mlp"; empty if it comes in one kind only
+    kinds: Mapping[str, type[Section]]  # that the section could be, by name
+
+
+def explain(error: ErrorDetails) -> str:
+    """Put an error into a sentence; for an unknown key or kind it names the nearest right one."""
+    place = _locate(error["loc"])
+    key = ".".join(place.keys) or "config"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key}{_instead(place)}"
+        case "union_tag_invalid":
+            choice = error["ctx"]["discriminator"].strip("'")
+            return _wrong_kind(f"{key}.{choice}", error["input"][choice], list(all_kinds()[key]))
+        case "model_attributes_type":  # neither a word nor a mapping
+            return _wrong_kind(key, error["input"], list(all_kinds()[key]))
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ") + "."
+        case _:
+            message = error["msg"].replace("Input should", "it should")
+            return f"{key} is {error['input']!r}: {message}."
+
+
+def _locate(location: Sequence[int | str]) -> Place:
+    """Follow pydantic's location, in which a section that comes in kinds is followed by the name of its kind."""
+    place = Place([], Config, "", {})
+    parts = [str(part) for part in location]
+    while parts:
+        place.keys.append(parts.pop(0))
+        field = place.section.model_fields.get(place.keys[-1])
+        if not parts or field is None or not sections_in(field):
+            break  # what may follow are parts of a value
+        if mark := Kinds.of(field):
+            name, kinds = parts.pop(0), mark.members(field)
+            place = Place(place.keys, kinds[name], f"{'.'.join(place.keys)}.{mark.key} {name}", kinds)
+        else:
+            place = Place(place.keys, sections_in(field)[0], "", {})
+    return place
+
+
+def _wrong_kind(key: str, value: Any, kinds: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(value), kinds, n=1)
+    hint = f": did you mean {close[0]}?" if close else "."
+    return f"{key} is {value!r}; it should be {_listed(kinds, 'or')}{hint}"
+
+
+def _instead(place: Place) -> str:
+    """Say what could be meant by a key that isn't known: another kind's, one with a similar name, or one elsewhere."""
+    *above, name = place.keys
+    if others := [kind for kind, section in place.kinds.items() if name in section.model_fields]:
+        return f": {place.kind} has no {name}, but {_listed(others, 'and')} {'have' if len(others) > 1 else 'has'}."
+    known = list(place.section.model_fields)
+    similar = difflib.get_close_matches(name, known, n=1) or [key for key in known if key.startswith(name)]
+    if similar:
+        return f"; did you mean {'.'.join([*above, similar[0]])}?"
+    if elsewhere := _elsewhere(place.keys):
+        return f"; did you mean {elsewhere}?"
+    return f"; known here are {', '.join(known)}."
+
+
+def _elsewhere(keys: Iterable[str]) -> str | None:
+    """Return the key of that name in any section, or else the one most like it from its first part to its last."""
+    *_, name = keys
+    known = list(dict.fromkeys(key for key, _ in all_fields()))
+    same = [key for key in known if key.split(".")[-1] == name]
+    similar = same or difflib.get_close_matches(".".join(keys), known, n=1, cutoff=0.75)
+    return similar[0] if similar else None
+
+
+def _listed(names: Sequence[str], conjunction: str) -> str:
+    """Write "a", "a or b" or "a, b or c"."""
+    *first, last = names
+    return f"{', '.join(first)} {conjunction} {last}" if first else last

@@ -1,0 +1,38 @@
+"""Define the likelihoods that a config can name."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from vae_dist.config.section import Count, Kind, Kinds
+
+
+class BernoulliConfig(Kind):
+    """Choose independent pixels of black and white."""
+
+    builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_bernoulli"
+
+    kind: Literal["bernoulli"] = "bernoulli"
+
+
+class GaussianConfig(Kind):
+    """Choose independent normal pixels."""
+
+    builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_gaussian"
+
+    kind: Literal["gaussian"] = "gaussian"
+    sigma: Annotated[float, Field(ge=1e-6)] | Literal["pixel"] | None = Field(
+        None, description="standard deviation, of pixels in [0, 1]; null: one learned number; pixel: each its own"
+    )
+
+
+class LogisticMixtureConfig(Kind):
+    """Choose a discretized mixture of logistics for each pixel."""
+
+    builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_logistic_mixture"
+
+    kind: Literal["logistic-mixture"] = "logistic-mixture"
+    components: Count = Field(5, description="logistics a pixel")
+
+
+LikelihoodConfig = Annotated[BernoulliConfig | GaussianConfig | LogisticMixtureConfig, Kinds(default="bernoulli")]

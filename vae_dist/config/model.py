@@ -1,0 +1,84 @@
+"""Define the models that a config can name.
+
+To add one, derive a class from `FlatModelConfig` or `BaseModelConfig` and add it to the union `ModelConfig`.
+"""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vae_dist.config.likelihood import BernoulliConfig, LikelihoodConfig
+from vae_dist.config.prior import FlowPriorConfig, NormalPriorConfig, PriorConfig
+from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
+
+Activation = Literal["relu", "gelu"]
+
+
+class BaseModelConfig(Kind):
+    """Hold what every model has."""
+
+    kind: str
+    z_dim: Count = Field(20, description="latent dimensions")
+    likelihood: LikelihoodConfig = BernoulliConfig()
+
+    @property
+    def distributions(self) -> str:
+        """Name the model's distributions, for summaries."""
+        return f"{self.likelihood.kind} likelihood, priors of its own"
+
+
+class FlatModelConfig(BaseModelConfig):
+    """Hold what every model with one flat latent has."""
+
+    prior: PriorConfig = NormalPriorConfig()
+
+    @property
+    def distributions(self) -> str:
+        """Name the model's distributions, for summaries."""
+        return f"{self.likelihood.kind} likelihood, {self.prior.kind} prior"
+
+    @model_validator(mode="after")
+    def _prior_fits_the_latent(self) -> Self:
+        if isinstance(self.prior, FlowPriorConfig) and self.z_dim < 2:
+            raise ValueError("model.prior flow couples dimensions: set model.z_dim to 2 or more")
+        return self
+
+
+class MLPConfig(FlatModelConfig):
+    """Choose fully connected layers."""
+
+    builder: ClassVar[str] = "vae_dist.models.mlp:build_mlp"
+
+    kind: Literal["mlp"] = "mlp"
+    h_dim: Count = Field(200, description="hidden units")
+    depth: CountOrZero = Field(1, description="hidden layers each way; 0: linear")
+    activation: Activation = Field("relu", description="of hidden layers; gelu learns more a step")
+
+
+class ConvConfig(FlatModelConfig):
+    """Choose residual convolutions with one flat latent."""
+
+    builder: ClassVar[str] = "vae_dist.models.conv:build_conv"
+
+    kind: Literal["conv"] = "conv"
+    width: Count = Field(64, description="channels")
+    blocks: Count = Field(2, description="residual blocks each way")
+    patch: Count = Field(4, description="pixels to a side of a position")
+
+
+class HierarchicalConfig(BaseModelConfig):
+    """Choose a ladder of latent groups at several resolutions, which has its own priors."""
+
+    builder: ClassVar[str] = "vae_dist.models.hierarchical:build_hierarchical"
+
+    kind: Literal["hierarchical"] = "hierarchical"
+    z_dim: Count = Field(20, description="latent dimensions at each position of each group")
+    width: Count = Field(64, description="channels")
+    blocks: Count = Field(2, description="residual blocks a group and a level")
+    patch: Count = Field(4, description="pixels to a side of the finest position")
+    groups: tuple[Count, ...] = Field(
+        (2, 3), min_length=1, description="latent groups at each resolution, the finest first"
+    )
+
+
+ModelConfig = Annotated[MLPConfig | ConvConfig | HierarchicalConfig, Kinds(default="mlp")]

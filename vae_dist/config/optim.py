@@ -1,0 +1,52 @@
+"""Define the optimizers that a config can name."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from vae_dist.config.section import CountOrZero, Kind, Kinds
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class BaseOptimConfig(Kind):
+    """Hold what every optimizer has."""
+
+    kind: str
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="an L2 penalty")
+    warmup_steps: CountOrZero = Field(0, description="steps over which the learning rate rises linearly")
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
+    skip_norm: float | None = Field(None, gt=0, description="a step with a larger gradient norm is skipped")
+    ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weights' moving average; null: none")
+
+
+class AdamWConfig(BaseOptimConfig):
+    """Choose Adam with decoupled weight decay."""
+
+    builder: ClassVar[str] = "vae_dist.optim.optimizers:build_adamw"
+
+    kind: Literal["adamw"] = "adamw"
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, times the learning rate")
+
+
+class AdamaxConfig(BaseOptimConfig):
+    """Choose Adam by the largest gradient instead of the mean square."""
+
+    builder: ClassVar[str] = "vae_dist.optim.optimizers:build_adamax"
+
+    kind: Literal["adamax"] = "adamax"
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+
+
+class SGDConfig(BaseOptimConfig):
+    """Choose gradient descent without momentum."""
+
+    builder: ClassVar[str] = "vae_dist.optim.optimizers:build_sgd"
+
+    kind: Literal["sgd"] = "sgd"
+
+
+OptimConfig = Annotated[AdamWConfig | AdamaxConfig | SGDConfig, Kinds(default="adamw")]

@@ -1,0 +1,91 @@
+"""Define what the sections of a config are made of: closed models, number types, and choices between kinds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+# Larger numbers are slips of the finger, and torch can't hold them.
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+# YAML 1.1 reads a bare on or off as a truth value.
+Switch = Annotated[
+    Literal["auto", "on", "off"],
+    BeforeValidator(lambda value: ("on" if value else "off") if isinstance(value, bool) else value),
+]
+
+
+class Section(BaseModel):
+    """Hold one part of a config: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Kind(Section):
+    """Hold one kind of a section, and name the function that builds what it describes.
+
+    Attributes:
+        builder: "module:function"; the module is imported when it is needed, so that configs need no torch.
+    """
+
+    builder: ClassVar[str]
+
+    def build(self, *arguments: Any) -> Any:
+        """Call the builder with this config and further arguments."""
+        module, function = self.builder.split(":")
+        return getattr(import_module(module), function)(self, *arguments)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Mark a union of kinds, as in `Annotated[MLPConfig | ConvConfig, Kinds(default="mlp")]`.
+
+    Attributes:
+        default: the kind of a section that doesn't say which it is.
+        key: the key that says it.
+    """
+
+    default: str
+    key: str = "kind"
+
+    @staticmethod
+    def of(field: FieldInfo) -> "Kinds | None":
+        """Return the mark of a field; None if it is no union of kinds."""
+        return next((mark for mark in field.metadata if isinstance(mark, Kinds)), None)
+
+    def members(self, field: FieldInfo) -> dict[str, type[Kind]]:
+        """Return the classes in a field's union by the names of their kinds."""
+        return {
+            name: member
+            for member in get_args(field.annotation)
+            for name in get_args(member.model_fields[self.key].annotation)
+        }
+
+    def expand(self, value: Any) -> Any:
+        """Write a section out: a bare word names its kind, and a missing kind is the default."""
+        match value:
+            case None:  # an empty section
+                return {self.key: self.default}
+            case str():
+                return {self.key: value}
+            case Mapping():
+                return {self.key: self.default, **value}
+            case _:
+                return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        union = Annotated[source, Field(discriminator=self.key)]
+        return core_schema.no_info_before_validator_function(self.expand, handler.generate_schema(union))
+
+
+def sections_in(field: FieldInfo) -> list[type[Section]]:
+    """Return the classes of section that a field can hold; none if it holds a plain value."""
+    if kinds := Kinds.of(field):
+        return list(dict.fromkeys(kinds.members(field).values()))
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        return [field.annotation]
+    return []

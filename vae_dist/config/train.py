@@ -1,0 +1,68 @@
+"""Define the sections about a run's course: training and tracking."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from vae_dist.config.section import Count, Section, Switch
+from vae_dist.errors import UsageError
+
+
+class TrainConfig(Section):
+    """Say how long to train, in what portions, on what, and how often to look."""
+
+    steps: Count = Field(2000, description="optimizer steps of the whole run")
+    batch_size: Count = Field(128, description="images a step, over all processes")
+    micro_batches: Count = Field(8, description="equal parts of a batch: the unit of noise, at least one a process")
+    accumulate: Count = Field(1, description="forward passes a process splits its share of a batch into")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    reduce: Literal["ddp", "exact"] = Field(
+        "ddp",
+        description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
+    )
+    compile: Switch = Field("auto", description="by torch.compile; auto: a run of 50,000 steps or more")
+    threads: Count | None = Field(None, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
+    deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
+    log_every: Count = Field(50, description="steps")
+    eval_every: Count = Field(
+        500, description="steps between evaluations on the validation split; checkpoints are scored too"
+    )
+    checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    checkpoint_every: Count | None = Field(None, description="steps between checkpoints, besides the minutes")
+    keep_last: Count = Field(3, description="checkpoints kept, besides the best")
+    profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
+    collective_timeout_s: float = Field(
+        600.0, gt=0, le=1e6, description="seconds before a process gives up on the others"
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"train.batch_size {self.batch_size} is no multiple of train.micro_batches {self.micro_batches}"
+            )
+        if self.reduce == "exact" and self.accumulate != 1:
+            raise ValueError("train.reduce exact takes a forward pass a micro-batch: leave train.accumulate out")
+        if self.accumulate > self.micro_batches:
+            raise ValueError(
+                f"train.accumulate {self.accumulate} is more than the {self.micro_batches} train.micro_batches"
+            )
+        return self
+
+    def check_processes(self, count: int) -> None:
+        """Check that every process gets a part of each batch.
+
+        Raises:
+            UsageError: there are more processes than micro-batches.
+        """
+        if count > self.micro_batches:
+            raise UsageError(
+                f"{count} processes can't share {self.micro_batches} micro-batches: "
+                "start fewer, or raise train.micro_batches."
+            )
+
+
+class TrackingConfig(Section):
+    """Say where figures go besides the terminal and metrics.jsonl."""
+
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()

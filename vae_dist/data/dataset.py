@@ -1,0 +1,122 @@
+"""The datasets that training and evaluation read: images by split and index, as bytes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from vae_dist.config import Binarization
+from vae_dist.errors import UsageError
+
+
+class Dataset(Protocol):
+    """Images by split and index. Where they lie (on the device, in mapped memory, on a disk) is its own affair.
+
+    Attributes:
+        name: of the set.
+        origin: where it was found, for people.
+        binarization: what the likelihood sees: "dynamic" for a fresh Bernoulli draw at every use, "static" where the
+            images are a fixed draw already, "none" for grey levels.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def origin(self) -> str: ...  # noqa: D102
+
+    @property
+    def binarization(self) -> Binarization: ...  # noqa: D102
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits: "train" and, where there are any, "val" and "test"."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of every image."""
+        ...
+
+    def size(self, split: str) -> int:
+        """Return how many images a split has.
+
+        Raises:
+            UsageError: there is no such split; so do `images` and `digest`.
+        """
+        ...
+
+    def images(self, split: str, indices: Int64[Tensor, " n"] | range) -> UInt8[Tensor, "n c h w"]:
+        """Return some images of a split, on the device that `to` named."""
+        ...
+
+    def digest(self, split: str) -> str:
+        """Return a digest of a split's images, by which a resumed run recognises its data."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same dataset, giving its images on a device."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResidentDataset:
+    """A dataset that is small enough to be one tensor a split on the training device."""
+
+    name: str
+    origin: str
+    tensors: Mapping[str, UInt8[Tensor, "n c h w"]]
+    binarization: Binarization = "none"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits."""
+        return tuple(self.tensors)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of every image."""
+        _, channels, height, width = self.tensors["train"].shape
+        return channels, height, width
+
+    def size(self, split: str) -> int:
+        """Return how many images a split has."""
+        return len(self._split(split))
+
+    def images(self, split: str, indices: Int64[Tensor, " n"] | range) -> UInt8[Tensor, "n c h w"]:
+        """Return some images of a split; a range gives a view."""
+        images = self._split(split)
+        if isinstance(indices, range):
+            return images[indices.start : indices.stop]
+        return images.index_select(0, indices.to(images.device))
+
+    def digest(self, split: str) -> str:
+        """Return the SHA-256 of a split's pixels."""
+        return hashlib.sha256(self._split(split).cpu().contiguous().numpy().data).hexdigest()
+
+    def hold_out(self, count: int) -> "ResidentDataset":
+        """Return the dataset with the last `count` images of train as the split "val".
+
+        Raises:
+            UsageError: that would leave nothing to train on.
+        """
+        if count == 0:
+            return self
+        train = self.tensors["train"]
+        if count >= len(train):
+            raise UsageError(f"data.val_size {count} leaves nothing of the {len(train)} images of {self.name}.")
+        rest = {split: images for split, images in self.tensors.items() if split != "train"}
+        return replace(self, tensors={"train": train[:-count], "val": train[-count:], **rest})
+
+    def to(self, device: torch.device) -> "ResidentDataset":
+        """Return the same dataset on a device."""
+        return replace(self, tensors={split: images.to(device) for split, images in self.tensors.items()})
+
+    def _split(self, split: str) -> UInt8[Tensor, "n c h w"]:
+        if split not in self.tensors:
+            raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
+        return self.tensors[split]

@@ -1,0 +1,101 @@
+"""Finding the other processes of a run, whichever launcher started them.
+
+Where a launcher's request was dropped, the error names the command that works: accelerate silently runs one process
+where it was asked for two on a CPU.
+"""
+
+import os
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from vae_dist.distributed.devices import keep_freed_memory
+from vae_dist.distributed.launcher_env import (
+    WORKING_COMMAND,
+    check_launcher_requests,
+    requested_processes,
+    requested_rank,
+    requests_cpu,
+)
+from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.signals import default_signal_handlers
+from vae_dist.errors import UsageError, UserError
+
+
+def join_process_group(*, timeout_s: float = 600.0) -> ProcessGroup:
+    """Join the other processes of the run.
+
+    Args:
+        timeout_s: seconds that a collective may wait for a process.
+
+    Raises:
+        UsageError: a launcher's request was dropped, or can't be granted.
+        UserError: the others didn't come in time.
+    """
+    check_launcher_requests()
+    _check_devices()
+    keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is what figures are labelled with
+    expected = requested_processes()
+    _set_defaults(expected)
+    state = _join(expected, timedelta(seconds=timeout_s))
+    if state.num_processes != expected:
+        raise UsageError(
+            f"The launcher promised {expected} processes and {state.num_processes} met: use {WORKING_COMMAND}."
+        )
+    # accelerate counts CPUs as cpu:0, which torch takes for another device than cpu.
+    device = torch.device("cpu") if state.device.type == "cpu" else state.device
+    return ProcessGroup(device, state.process_index, state.num_processes)
+
+
+def _set_defaults(expected: int) -> None:
+    local = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", expected)))
+    # Or accelerate shares out the cores that the machine has, with a warning, and not those that this process may use.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
+    os.environ.setdefault("MASTER_PORT", "29500")  # as accelerate does, but on a CPU alone
+
+
+def _join(expected: int, timeout: timedelta) -> PartialState:
+    try:
+        with default_signal_handlers() if expected > 1 else nullcontext():  # nothing has begun that could be lost
+            return PartialState(cpu=not _use_accelerator(), timeout=timeout, **_store(timeout))
+    except dist.DistError as error:
+        raise UserError(
+            f"The {expected} processes didn't meet within {timeout.total_seconds():g} s: see that all of them were "
+            f"started, and that MASTER_ADDR ({os.environ.get('MASTER_ADDR')}) and MASTER_PORT "
+            f"({os.environ.get('MASTER_PORT')}) are process 0's."
+        ) from error
+
+
+def _store(timeout: timedelta) -> dict[str, Any]:
+    """Return arguments with the store in which processes find each other's addresses; none where torch's own will do.
+
+    torchrun's store outlives a restart, and with it the addresses of processes that were killed: a process that is
+    quicker than its neighbour would wait for one of those until the timeout. So every attempt has a prefix of its own.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if attempt is None:
+        return {}
+    store, _, _ = next(rendezvous("env://", requested_rank(), requested_processes(), timeout=timeout))
+    place = PrefixStore(f"vae-dist/attempt-{attempt}", store)
+    return {"store": place, "rank": requested_rank(), "world_size": requested_processes()}
+
+
+def _use_accelerator() -> bool:
+    return torch.accelerator.is_available() and not requests_cpu()
+
+
+def _check_devices() -> None:
+    """Refuse more processes than devices, on all processes alike."""
+    here = max(int(os.environ.get("LOCAL_RANK", "0")) + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if _use_accelerator() and here > torch.accelerator.device_count():
+        raise UsageError(
+            f"There are more processes than the {torch.accelerator.device_count()} devices of this machine: "
+            "start fewer, or set ACCELERATE_USE_CPU=true."
+        )

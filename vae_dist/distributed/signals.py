@@ -1,0 +1,65 @@
+"""The signals that ask a run to stop. They are handled before torch is imported, which takes seconds."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self
+
+StopReason = Literal["preempted", "interrupted"]
+SIGNALS: dict[int, StopReason] = {
+    signal.SIGTERM: "preempted",
+    getattr(signal, "SIGUSR1", signal.SIGTERM): "preempted",
+    getattr(signal, "SIGHUP", signal.SIGTERM): "preempted",
+    signal.SIGINT: "interrupted",
+}
+EXIT_CODES: dict[StopReason, int] = {"preempted": 75, "interrupted": 130}  # 0 would read as finished
+REASONS = tuple(EXIT_CODES)
+
+
+def handled_signals() -> list[int]:
+    """Return the signals to handle: all, but for SIGHUP under nohup, which has it ignored."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    return [number for number in SIGNALS if number != hang_up or signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextmanager
+def default_signal_handlers() -> Iterator[None]:
+    """Let the same signals end the process while entered: while torch waits for others, Python runs no handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in handled_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class StopSignals:
+    """Note SIGTERM, SIGUSR1, SIGHUP and Ctrl-C while entered, as the reason why the run should stop.
+
+    A second Ctrl-C stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._previous = {number: signal.signal(number, self._note) for number in handled_signals()}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.reason == "interrupted":
+            raise KeyboardInterrupt
+        self.reason = SIGNALS[number]

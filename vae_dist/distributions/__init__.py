@@ -1,0 +1,1 @@
+"""Probability distributions: posteriors, priors and likelihoods."""

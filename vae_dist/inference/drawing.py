@@ -1,0 +1,115 @@
+"""Drawing images as grids, and writing PNG and GIF.
+
+Images are uint8 tensors of shape (n, channels, height, width), with 1 (grey) or 3 (RGB) channels.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from vae_dist.atomic_files import replace_file
+from vae_dist.errors import UserError
+
+GAP = 2  # pixels between the tiles of a grid
+MIN_TILE = 56  # smaller images are enlarged by a whole factor to at least this side
+COMPARED_A_ROW = 8
+BACKGROUND = (24, 24, 27)
+INK = (228, 228, 231)
+LABEL_HEIGHT = 16
+FRAME_MS = 80
+
+
+def to_bytes(means: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Round pixel values in [0, 1] (clamped) to bytes."""
+    return (means.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def grid(images: UInt8[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
+    """Lay images out in rows, as near to a square as they go; an unfilled place stays background."""
+    tiles = [_to_picture(image) for image in images]
+    columns = columns or math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    width, height = tiles[0].size
+    sheet = Image.new("RGB", (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP), color=BACKGROUND)
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        sheet.paste(tile, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
+    return sheet
+
+
+def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tensor, "n c h w"]) -> Image.Image:
+    """Lay out rows of originals, each with its reconstructions right below it; every row is labelled."""
+    columns = min(COMPARED_A_ROW, len(originals))
+    rows = []
+    for start in range(0, len(originals), columns):
+        part = slice(start, start + columns)
+        rows.append(_labelled("original", grid(originals[part], columns)))
+        rows.append(_labelled("reconstruction", grid(reconstructions[part], columns)))
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG (or another format by the suffix), replacing a file that is there in one step.
+
+    Raises:
+        UserError: the suffix names no picture format, `path` is a folder, or the disk refuses.
+    """
+    _save(path, [picture])
+
+
+def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"]) -> None:
+    """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip."""
+    if path.suffix.lower() == ".gif":
+        pictures = [_to_picture(frame) for frame in frames]
+        _save(path, [*pictures, *reversed(pictures[1:-1])])
+    else:
+        _save(path, [grid(frames, columns=len(frames))])
+
+
+def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
+    suffix = path.suffix.lower()
+    file_format = Image.registered_extensions().get(suffix)
+    if file_format is None or file_format not in Image.SAVE:
+        raise UserError(f"{path}: {suffix or 'no suffix'} names no picture format; end the name in .png.")
+    buffer = io.BytesIO()
+    first, *rest = pictures
+    several = {"save_all": True, "append_images": rest, "duration": FRAME_MS, "loop": 0} if rest else {}
+    try:
+        first.save(buffer, format=file_format, **several)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: this picture can't be a {suffix} ({error}); end the name in .png.") from error
+    try:
+        replace_file(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def _labelled(label: str, row: Image.Image) -> Image.Image:
+    font = ImageFont.load_default()
+    sheet = Image.new(
+        "RGB", (max(row.width, int(font.getlength(label)) + 2 * GAP), row.height + LABEL_HEIGHT), BACKGROUND
+    )
+    ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
+    sheet.paste(row, (0, LABEL_HEIGHT))
+    return sheet
+
+
+def _to_picture(image: UInt8[Tensor, "c h w"]) -> Image.Image:
+    channels, height, width = image.shape
+    if channels not in (1, 3):
+        raise UserError(f"An image of {channels} channels can't be drawn; only 1 (grey) and 3 (RGB) can.")
+    array = image.permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(array[..., 0] if channels == 1 else array)
+    factor = max(1, math.ceil(MIN_TILE / min(height, width)))
+    return picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)

@@ -1,0 +1,74 @@
+"""Everything that changes over a run, as pure functions of the step: nothing to save, nothing to restore.
+
+`step` is the number of optimizer steps already taken, so the first step of a run is step 0.
+"""
+
+import math
+from typing import NamedTuple
+
+from vae_dist.config import Config, OptimConfig
+
+
+class Scheduled(NamedTuple):
+    """The values that hold for one step. They are logged by these names."""
+
+    lr: float
+    beta: float  # weight of the rate
+    samples: int  # posterior draws an image
+    ema_decay: float | None  # None without a moving average
+
+
+class Schedule:
+    """The scheduled values of a run, by step."""
+
+    def __init__(self, config: Config) -> None:
+        self._optim, self._objective, self._steps = config.optim, config.objective, config.train.steps
+
+    def __call__(self, step: int) -> Scheduled:
+        """Return the values of a step."""
+        objective = self._objective
+        return Scheduled(
+            lr=learning_rate_at(step, self._optim, self._steps),
+            beta=beta_at(step, beta=objective.beta, warmup_steps=objective.warmup_steps),
+            samples=samples_at(
+                step,
+                steps=self._steps,
+                samples=objective.samples,
+                final_samples=objective.final_samples,
+                final_from=objective.final_from,
+            ),
+            ema_decay=None if self._optim.ema is None else ema_decay_at(step, self._optim.ema),
+        )
+
+
+def learning_rate_at(step: int, optim: OptimConfig, steps: int) -> float:
+    """Return a linear warm-up to the peak, then half a cosine down to zero at `steps` (arXiv:1608.03983, eq. 5)."""
+    if step < optim.warmup_steps:
+        return optim.lr * (step + 1) / optim.warmup_steps
+    if optim.schedule == "constant":
+        return optim.lr
+    progress = (step - optim.warmup_steps) / max(1, steps - optim.warmup_steps)
+    return optim.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def beta_at(step: int, *, beta: float, warmup_steps: int) -> float:
+    """Return a weight of the rate that rises linearly to `beta`, so that the posterior can't collapse at once.
+
+    Bowman et al., arXiv:1511.06349, section 3.1; Sønderby et al., arXiv:1602.02282, section 2.2.
+    """
+    return beta * min(1.0, (step + 1) / warmup_steps) if warmup_steps else beta
+
+
+def samples_at(step: int, *, steps: int, samples: int, final_samples: int | None, final_from: float) -> int:
+    """Return the posterior draws an image: few early, when any direction helps, and many in the last part of a run."""
+    return final_samples if final_samples is not None and step >= final_from * steps else samples
+
+
+def ema_decay_at(step: int, decay: float) -> float:
+    """Return a decay that rises as (1 + t) / (10 + t) to its value: a short run doesn't average in its random start."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def is_due(step: int, *, every: int | None, last: int) -> bool:
+    """Return whether something done `every` so many steps is due after `step` steps; always due after the `last`."""
+    return step == last or (every is not None and step > 0 and step % every == 0)

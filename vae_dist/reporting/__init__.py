@@ -1,0 +1,1 @@
+"""What a run shows of itself: summary, progress on the terminal, metrics.jsonl, trackers."""

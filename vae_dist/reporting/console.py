@@ -1,0 +1,111 @@
+"""The terminal: a progress bar where there is a terminal, plain lines on a pipe."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.table import Table
+from rich.text import Text
+
+REFRESH_S = 0.2  # the bar
+PLAIN_LINE_S = 5.0  # between plain lines
+
+
+class ProgressDisplay:
+    """The progress of a run on a console.
+
+    Args:
+        console: to print on, or None to be silent.
+        steps: of the whole run.
+        batch_size: images a step.
+        epoch_size: images in an epoch.
+        step: where the run goes on from.
+    """
+
+    def __init__(self, console: Console | None, *, steps: int, batch_size: int, epoch_size: int, step: int) -> None:
+        self._console, self._steps, self._first = console, steps, step
+        self._batch_size, self._epoch_size = batch_size, epoch_size
+        self._began = self._shown = time.monotonic()
+        self._metrics = ""
+        self._bar: Progress | None = None
+
+    def start(self, summary: Mapping[str, str]) -> None:
+        """Print the summary and show the bar."""
+        if self._console is None:
+            return
+        table = Table.grid(padding=(0, 2))
+        for name, fact in summary.items():
+            table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
+        with self._tolerate_closed_terminal():
+            self._console.print(table)
+            if self._console.is_terminal:
+                self._bar = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
+                self._task = self._bar.add_task("", total=self._steps, completed=self._first, metrics="", pace="")
+                self._bar.start()
+
+    def step(self, step: int) -> None:
+        """Move the bar, if it is time to."""
+        if self._bar is not None and (now := time.monotonic()) - self._shown > REFRESH_S:
+            self._shown = now
+            self._move(self._bar, step)
+
+    def metrics(self, step: int, line: str) -> None:
+        """Show the metrics of the last steps beside the bar, or now and then on a line of their own."""
+        self._metrics = line
+        now = time.monotonic()
+        if self._console is None or self._bar is not None:
+            return
+        if now - self._shown > PLAIN_LINE_S or step == self._steps:
+            self._shown = now
+            self.print(f"step {step:,}/{self._steps:,}  {self._pace(step)}  {line}")
+
+    def print(self, message: str | Table) -> None:
+        """Print lines of their own."""
+        if self._console is not None:
+            with self._tolerate_closed_terminal():
+                self._console.print(message, highlight=False, markup=False, soft_wrap=isinstance(message, str))
+
+    def stop(self, step: int) -> None:
+        """Leave the bar as it is and go on with plain lines."""
+        if self._bar is not None:
+            bar, self._bar = self._bar, None
+            self._move(bar, step)
+            with self._tolerate_closed_terminal():
+                bar.stop()
+
+    def epoch(self, step: int) -> float:
+        """Return how many times all images were seen after a step."""
+        return round(step * self._batch_size / self._epoch_size, 3)
+
+    def _move(self, bar: Progress, step: int) -> None:
+        with self._tolerate_closed_terminal():
+            bar.update(self._task, completed=step, metrics=self._metrics, pace=self._pace(step), refresh=True)
+
+    @contextmanager
+    def _tolerate_closed_terminal(self) -> Iterator[None]:
+        """Go silent where a terminal or pipe is closed; the run goes on."""
+        try:
+            yield
+        except (OSError, SystemExit):  # the latter is rich's answer to a closed pipe
+            self._console = self._bar = None
+
+    def _pace(self, step: int) -> str:
+        seconds = max(1e-9, time.monotonic() - self._began)
+        steps_per_second = (step - self._first) / seconds
+        speed = f"{steps_per_second * self._batch_size:,.0f} images/s"
+        if not steps_per_second:
+            return f"epoch {self.epoch(step):.1f}"
+        left = timedelta(seconds=round((self._steps - step) / steps_per_second))
+        return f"epoch {self.epoch(step):.1f}  {speed}  {left} left"
+
+
+class _Pace(ProgressColumn):
+    """Step of steps, epoch, speed and time left; the metrics on a line of their own, to fit 80 columns."""
+
+    def render(self, task: Task) -> Text:
+        """Return the two lines."""
+        step = f"step {int(task.completed):,}/{int(task.total or 0):,}"
+        return Text(f"{step}  {task.fields['pace']}\n{task.fields['metrics']}", no_wrap=True)

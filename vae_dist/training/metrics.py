@@ -1,0 +1,43 @@
+"""Metrics of each step, summed over all processes without making anyone wait."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vae_dist.distributed.process_group import ProcessGroup
+
+
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype in which sums are kept on a device: Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+class AsyncMetrics:
+    """One small all-reduce a step, read a step late, so that neither host nor device waits for it."""
+
+    def __init__(self, process_group: ProcessGroup) -> None:
+        self._group = process_group
+        self._dtype = wide_dtype(process_group.device)
+        self._sent: list[tuple[list[str], Tensor, Any]] = []
+
+    def send(self, values: Mapping[str, Tensor | float]) -> None:
+        """Start summing this step's values; every process sends the same names."""
+        on_host = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        parts = [torch.tensor(list(on_host.values()), dtype=self._dtype).to(self._group.device, non_blocking=True)]
+        parts += [value.to(self._dtype).view(1) for value in on_device.values()]
+        vector = torch.cat(parts)
+        work = dist.all_reduce(vector, async_op=True) if self._group.size > 1 else None
+        self._sent.append(([*on_host, *on_device], vector, work))
+
+    def receive(self, *, keep: int = 1) -> list[dict[str, float]]:
+        """Return the sums of all steps but the last `keep`, oldest first; each is given once."""
+        split = len(self._sent) - keep
+        ready, self._sent = self._sent[:split], self._sent[split:]
+        for _, _, work in ready:
+            if work is not None:
+                work.wait()
+        return [dict(zip(names, vector.tolist(), strict=True)) for names, vector, _ in ready]

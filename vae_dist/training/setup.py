@@ -1,0 +1,221 @@
+"""From a config and a checkpoint to everything that the training loop needs, the same on all processes."""
+
+import sys
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import nn
+
+from vae_dist.checkpoint import Checkpoint, Resolved, State
+from vae_dist.config import Config, TrainConfig
+from vae_dist.data import Dataset, load_dataset
+from vae_dist.data.loader import Loader
+from vae_dist.data.sampler import shard
+from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.errors import UsageError
+from vae_dist.losses import build_objective
+from vae_dist.optim.schedules import Schedule
+from vae_dist.reporting.reporter import Reporter
+from vae_dist.reporting.summary import run_summary
+from vae_dist.reporting.trackers import check_trackers
+from vae_dist.runs.writer import RunWriter
+from vae_dist.training.auto_settings import apply_resolved, make_accelerator, resolve
+from vae_dist.training.compile import compile_or_fall_back
+from vae_dist.training.gradients import build_reducer
+from vae_dist.training.step import TrainStep
+from vae_dist.training.train_state import TrainState
+
+
+class Setup(NamedTuple):
+    """Everything that the training loop needs, at the step that the run goes on from."""
+
+    dataset: Dataset
+    loader: Loader
+    schedule: Schedule
+    train_state: TrainState
+    train_step: TrainStep
+    accelerator: Accelerator
+    reporter: Reporter
+    state: State
+
+
+def set_up(
+    run: RunWriter,
+    config: Config,
+    process_group: ProcessGroup,
+    console: Console | None,
+    state: State | None,
+    checkpoint: Checkpoint | None,
+) -> Setup:
+    """Read the data, build or restore the train state, and print a summary.
+
+    Args:
+        run: claimed by rank zero.
+        config: of the run.
+        process_group: the processes.
+        console: to print on; None to be silent.
+        state: where the run goes on from, or None at its beginning; the same on all processes.
+        checkpoint: that `state` was read from, on rank zero.
+
+    Raises:
+        UsageError: the config doesn't fit the machine, or the data are not those that the run was begun with.
+        UserError: data or checkpoint can't be read.
+    """
+    process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
+    resolved = _resolve(config, process_group, state)
+    dataset, digests = _load_same_dataset(config, process_group, state)
+    accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
+    train_state = TrainState(config, dataset.image_shape, process_group.device)
+    if state is None:
+        train_state.synchronize(process_group)
+    else:
+        train_state.restore(checkpoint, process_group)
+        if accelerator.scaler is not None and state.scaler is not None:
+            accelerator.scaler.load_state_dict(dict(state.scaler))
+    schedule = Schedule(config)
+    loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
+    train_step, compiled = _build_step(config, train_state, loader, schedule, accelerator, process_group, resolved)
+    if state is not None:
+        _check_compiled(resolved, compiled=compiled)
+    else:
+        state = State(
+            step=0,
+            image_shape=dataset.image_shape,
+            binarization=dataset.binarization,
+            data=digests,
+            resolved=resolved.model_copy(update={"compile": compiled}),
+            groups=tuple(train_state.groups),
+        )
+    reporter = _start_reporting(run, config, process_group, console, dataset, train_state, accelerator, state)
+    return Setup(dataset, loader, schedule, train_state, train_step, accelerator, reporter, state)
+
+
+def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
+    """Settle what the config leaves open as rank zero does, or as the run was begun, and apply it."""
+    device = process_group.device
+    resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
+    resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
+    process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
+    return resolved
+
+
+def _load_same_dataset(
+    config: Config, process_group: ProcessGroup, state: State | None
+) -> tuple[Dataset, dict[str, str]]:
+    """Load the dataset, on the device, and check that it is the same on all processes and as the run was begun with."""
+    dataset = process_group.all_ranks_or_raise(lambda: load_dataset(config.data))
+    digests = {split: dataset.digest(split) for split in dataset.splits}
+    expected = state.data if state else process_group.broadcast_json(digests)
+    whose = "the run was begun with" if state else "process 0 has"
+
+    def compare() -> None:
+        for split in digests.keys() & expected.keys():
+            if expected[split] != digests[split]:
+                raise UsageError(
+                    f"The {split} images of {dataset.name} ({dataset.origin}) are not those that {whose}. "
+                    "Point data.root or VAE_DIST_DATA to those, or give another --out."
+                )
+
+    process_group.all_ranks_or_raise(compare)
+    return dataset.to(process_group.device), digests
+
+
+def _build_loader(
+    config: Config,
+    dataset: Dataset,
+    schedule: Schedule,
+    process_group: ProcessGroup,
+    train_state: TrainState,
+    *,
+    start: int,
+) -> Loader:
+    return Loader(
+        dataset,
+        _passes(config.train, process_group),
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        micro_batches=config.train.micro_batches,
+        noise_size=train_state.model.noise_size,
+        samples_at=lambda step: schedule(step).samples,
+        steps=range(start, config.train.steps),
+        device=process_group.device,
+    )
+
+
+def _passes(config: TrainConfig, process_group: ProcessGroup) -> list[range]:
+    """Return this process's micro-batches, in as many consecutive ranges as it makes forward passes."""
+    share = shard(config.micro_batches, process_group.rank, process_group.size)
+    passes = len(share) if config.reduce == "exact" else config.accumulate
+    ranges = [shard(len(share), number, passes) for number in range(passes)]
+    return [share[part.start : part.stop] for part in ranges if part]
+
+
+def _build_step(
+    config: Config,
+    train_state: TrainState,
+    loader: Loader,
+    schedule: Schedule,
+    accelerator: Accelerator,
+    process_group: ProcessGroup,
+    resolved: Resolved,
+) -> tuple[TrainStep, bool]:
+    """Build the training step, compiled where that is wanted and works, and warmed up."""
+    micro_size = config.train.batch_size // config.train.micro_batches
+    objective = build_objective(config.objective, train_state.model, micro_size)
+    reducer = build_reducer(accelerator, objective, config.train, process_group)
+    # Only now: building the reducer wraps `forward` in autocast, and that is what has to be compiled.
+    last = config.train.steps - 1  # early and late steps may differ in samples
+    trial = partial(_try_passes, objective, loader, schedule, (0, last), process_group.device)
+    compiled = resolved.compile and compile_or_fall_back(objective, trial, process_group)
+    reducer.warm_up(loader.batch(0).parts, beta=torch.full((), schedule(0).beta, device=process_group.device))
+    train_state.optimizer.zero_grad()
+    return TrainStep(train_state, reducer, config.optim, accelerator), compiled
+
+
+def _try_passes(
+    objective: nn.Module, loader: Loader, schedule: Schedule, steps: tuple[int, ...], device: torch.device
+) -> None:
+    """Run the bare objective forward and backward for every shape that training will have."""
+    for step in steps:
+        for part in {part.images.shape: part for part in loader.batch(step).parts}.values():
+            loss = objective(*part, torch.full((), schedule(step).beta, device=device))
+            loss.loss.sum().backward()
+    objective.zero_grad()
+
+
+def _check_compiled(resolved: Resolved, *, compiled: bool) -> None:
+    """Refuse to go on without compilation where the run was begun with it; all processes agree on whether it works."""
+    if resolved.compile and not compiled:
+        raise UsageError(
+            "The run was begun compiled, and torch.compile fails here: its weights would no longer be those of an "
+            "undisturbed run. Repair the compiler, or give another --out."
+        )
+
+
+def _start_reporting(
+    run: RunWriter,
+    config: Config,
+    process_group: ProcessGroup,
+    console: Console | None,
+    dataset: Dataset,
+    train_state: TrainState,
+    accelerator: Accelerator,
+    state: State,
+) -> Reporter:
+    """Record the start in the run folder, start the trackers and print the summary."""
+    write = run.write_metrics if process_group.is_rank_zero else None
+    reporter = Reporter(console, write, config, dataset.size("train"), state.step)
+    summary = run_summary(config, dataset, process_group, state.resolved, train_state.model)
+
+    def record_start() -> None:
+        run_id = run.record_start(sys.argv, summary["device"], process_group.size, state.step)
+        run.set_status("running", state.step, config.train.steps)
+        reporter.start_trackers(accelerator, run_id)
+
+    process_group.on_rank_zero(record_start)
+    going_on = f", going on at step {state.step:,}" if state.step else ""
+    reporter.start({"run": f"{run.path}{going_on}", **summary})
+    return reporter

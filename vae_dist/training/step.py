@@ -1,0 +1,91 @@
+"""One training step as a function of device tensors: nothing in it asks the device for a number.
+
+Whether a step is skipped is decided on the device, and what it gave is read later. fp16's loss scaler is the exception:
+it asks.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from vae_dist.config import OptimConfig
+from vae_dist.data.loader import Batch
+from vae_dist.losses import Loss
+from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless
+from vae_dist.optim.schedules import Scheduled
+from vae_dist.training.gradients import GradientReducer
+from vae_dist.training.metrics import wide_dtype
+from vae_dist.training.train_state import TrainState
+
+
+class StepResult(NamedTuple):
+    """What a step gave, on the device."""
+
+    sums: dict[str, Tensor]  # the loss and its metrics in nats, over this process's images; 0 if the step was skipped
+    grad_norm: Tensor  # of the global batch; 0 if the step was skipped
+    skipped: Tensor  # whether the gradient was not finite or too large; then nothing was changed
+
+
+class TrainStep:
+    """The step that moves a train state: forward, backward, reduce, clip, optimizer, moving average.
+
+    Args:
+        state: to move.
+        reducer: of the gradients of the state's objective.
+        optim: the config's largest norms.
+        accelerator: with fp16's loss scaler, if the run has one.
+    """
+
+    def __init__(
+        self, state: TrainState, reducer: GradientReducer, optim: OptimConfig, accelerator: Accelerator
+    ) -> None:
+        self._state, self._reducer, self._optim, self._scaler = state, reducer, optim, accelerator.scaler
+        self._parameters: list[Tensor] = list(state.model.parameters())
+        self._device = self._parameters[0].device
+
+    def __call__(self, batch: Batch, scheduled: Scheduled) -> StepResult:
+        """Take the step of a batch; a gradient that is not finite or too large changes nothing."""
+        self._state.optimizer.zero_grad()
+        # A tensor: torch.compile makes new code for every new number, and soon gives up.
+        losses = self._reducer.backward(batch.parts, beta=self._scalar(scheduled.beta))
+        if self._scaler is not None:
+            self._scaler.unscale_(self._state.optimizer)
+        norm = get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
+        skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
+        norm = torch.where(skipped, 0, norm)  # so that clipping leaves the gradient of a skipped step as it is
+        self._move_weights(scheduled, norm, skipped)
+        sums = {name: torch.where(skipped, 0, value) for name, value in _sums(losses).items()}
+        return StepResult(sums, norm, skipped)
+
+    def _move_weights(self, scheduled: Scheduled, norm: Tensor, skipped: Tensor) -> None:
+        optimizer = self._state.optimizer
+        if self._optim.clip_norm is not None:
+            clip(optimizer, self._parameters, norm, self._optim.clip_norm, fold=self._scaler is None)
+        set_learning_rate(optimizer, scheduled.lr)
+        if self._scaler is None:
+            step_unless(skipped, optimizer, self._parameters)
+        else:
+            if not skipped:
+                self._scaler.step(optimizer)
+            self._scaler.update()
+        if self._state.ema is not None and scheduled.ema_decay is not None:
+            self._state.ema.update(torch.where(skipped, 0, self._scalar(1 - scheduled.ema_decay)))
+
+    def _scalar(self, value: float) -> Tensor:
+        return torch.full((), value, device=self._device)
+
+
+def _sums(losses: list[Loss]) -> dict[str, Tensor]:
+    """Sum the loss and its metrics over the images of all parts.
+
+    The sum of few float32 numbers is exact in float64. So under train.reduce exact, whose parts are single
+    micro-batches, it is the same however they are shared out.
+    """
+    names = ["loss", *losses[0].metrics]
+    parts = [torch.stack([loss.loss.detach(), *loss.metrics.values()]).sum(1) for loss in losses]
+    dtype = wide_dtype(parts[0].device)
+    return dict(zip(names, torch.stack(parts).to(dtype).sum(0), strict=True))

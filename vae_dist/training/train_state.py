@@ -1,0 +1,80 @@
+"""All tensors that training changes, in named groups that can be saved and restored exactly."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_dist.checkpoint import Checkpoint, TensorSpec
+from vae_dist.config import Config
+from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.models import ImageShape, Model, initial_model
+from vae_dist.optim.ema import EMA
+from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
+
+
+class TensorGroup(NamedTuple):
+    """Tensors that a checkpoint keeps in one file: how to get them by name, and how to put them back."""
+
+    tensors: Callable[[], Mapping[str, Tensor]]
+    load: Callable[[Mapping[str, Tensor]], Any]
+
+
+class TrainState:
+    """A model in training, with its moving average and its optimizer.
+
+    Args:
+        config: of the run.
+        image_shape: of its images.
+        device: to train on.
+    """
+
+    def __init__(self, config: Config, image_shape: ImageShape, device: torch.device) -> None:
+        self.model: Model = initial_model(config.model, image_shape, config.seed).to(device)
+        self.model.likelihood.validate = False  # bytes divided by 255 are in [0, 1]
+        self.ema = EMA(self.model) if config.optim.ema is not None else None
+        self.optimizer = build_optimizer(config.optim, self.model)
+
+    @property
+    def averaged(self) -> Model:
+        """Return the weights that are evaluated and shipped: the moving average where one is kept."""
+        return self.ema.module if self.ema else self.model
+
+    @property
+    def groups(self) -> dict[str, TensorGroup]:
+        """Return every group of tensors, by the name of its file in a checkpoint."""
+        groups = {"model": TensorGroup(self.model.state_dict, self.model.load_state_dict)}
+        if self.ema:
+            groups["ema"] = TensorGroup(self.ema.module.state_dict, self.ema.module.load_state_dict)
+        groups["optimizer"] = TensorGroup(
+            partial(state_tensors, self.optimizer, self.model), partial(load_state_tensors, self.optimizer, self.model)
+        )
+        return groups
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """Return the tensors of every group."""
+        return {name: group.tensors() for name, group in self.groups.items()}
+
+    def synchronize(self, process_group: ProcessGroup) -> None:
+        """Give every process the tensors of rank zero."""
+        for group in self.groups.values():
+            for tensor in group.tensors().values():
+                process_group.broadcast(tensor)
+
+    def restore(self, checkpoint: Checkpoint | None, process_group: ProcessGroup) -> None:
+        """Read every group from a checkpoint, which rank zero has, on all processes.
+
+        Raises:
+            UserError: a file doesn't hold what this state needs.
+        """
+        for name, group in self.groups.items():
+            specs = {key: TensorSpec(tuple(t.shape), t.dtype) for key, t in group.tensors().items()}
+            read = partial(checkpoint.read, name, specs) if checkpoint else dict[str, Tensor]
+            tensors = process_group.on_rank_zero(read)
+            if tensors is None:
+                tensors = {key: torch.zeros(spec.shape, dtype=spec.dtype) for key, spec in specs.items()}
+            for key in specs:  # in the same order everywhere
+                process_group.broadcast(tensors[key])
+            group.load(tensors)
