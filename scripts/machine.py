@@ -1,4 +1,4 @@
-"""What figures were measured on."""
+"""Describe the machine that figures were measured on."""
 
 import os
 import platform
@@ -10,16 +10,16 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """The processor, as it calls itself."""
+    """Return the processor's own name for itself."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_mib(usage: resource.struct_rusage) -> float:
-    """The most memory that a process held: told in KiB by Linux, and in bytes by macOS."""
+    """Return the peak memory of a process: Linux counts it in KiB, macOS in bytes."""
     return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)

@@ -15,7 +15,7 @@ TARGET = Path(__file__).parent.parent / "vae_dist" / "data" / "digits-idx3-ubyte
 
 
 def main(source: str) -> None:
-    """Keep the first 10,000 images, under a header that says so."""
+    """Write the first 10,000 images, with a header that gives their number."""
     header_size = 16
     raw = gzip.decompress(Path(source).read_bytes())
     if raw[:4] != MAGIC or len(raw) != header_size + 60_000 * SIDE * SIDE:

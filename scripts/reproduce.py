@@ -1,8 +1,8 @@
 """Train a shipped config with several seeds, score each on the test split once, and print a line for the table.
 
 Training time is that of the whole `vae-dist train` command, with start-up and a cold compile cache; scoring doesn't
-count. Nothing else in this project opens a test split for the table. A seed that was finished before is not trained
-again, unless its folder is deleted.
+count. Nothing else in this project reads a test split for the table. A seed that has finished is not trained again,
+unless its folder is deleted.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from arguments import count, new_file
 from machine import cores, cpu_name
 
 from vae_dist.checkpoint import find_checkpoint
+from vae_dist.checkpoint.model import model_of
 from vae_dist.config import Config, find_config, load_config
 from vae_dist.data import load_dataset
 from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
@@ -28,18 +29,18 @@ from vae_dist.errors import UserError
 from vae_dist.runs.provenance import commit_of_package, versions
 
 RUNS = Path("runs/reproduce")
-DRAWS = 1000  # of z an image, for the NLL
-MEDIANS = ("train_seconds", "cpu_seconds", "images_per_second")  # of all seeds; the rest is the median NLL's
+DRAWS = 1000  # draws of z an image, for the NLL
+MEDIANS = ("train_seconds", "cpu_seconds", "images_per_second")  # over all seeds; the rest is the median run's
 
 
 def main() -> None:
-    """Parse the command line, train, score, and tell."""
+    """Parse the command line, train, score, and print the line."""
     parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__.split("\n\n")[0])
-    parser.add_argument("name", help="of a shipped config")
+    parser.add_argument("name", help="name of a shipped config, or path of one")
     parser.add_argument("--seeds", type=count, default=3, metavar="N", help="train with seeds 0 to N-1")
-    parser.add_argument("--k", type=count, default=DRAWS, help="draws of z an image for the NLL")
+    parser.add_argument("--k", type=count, default=DRAWS, help="draws of z an image, for the NLL")
     parser.add_argument(
-        "--json", type=new_file, metavar="FILE", help="write the line there too, with every seed's figures"
+        "--json", type=new_file, metavar="FILE", help="write the line there too, with the figures of every seed"
     )
     options = parser.parse_args()
     try:
@@ -47,35 +48,35 @@ def main() -> None:
     except (UserError, subprocess.CalledProcessError) as error:
         sys.exit(f"Error: {error}")
     line = summary(options.name, runs)
-    print(in_words(line))
+    print(as_text(line))
     if options.json:
         options.json.write_text(json.dumps(line, indent=1) + "\n")
 
 
 def reproduce(name: str, seed: int, k: int) -> dict[str, Any]:
-    """One seed's figures, trained now unless they are there already."""
+    """Return the figures of one seed, training and scoring it unless that was done before."""
     folder = RUNS / f"{name}-seed-{seed}"
     record = folder / "reproduced.json"
     config = load_config(find_config(name), [f"seed={seed}"])
     if not record.exists():
-        if folder.exists():  # going on with it would count a part of the training time only
+        if folder.exists():  # resuming it would measure a part of the training time only
             raise UserError(f"{folder} was begun and not finished: delete it, so that its whole time is measured.")
-        record.write_text(json.dumps({**_circumstances(), **_train(name, config, folder)}, indent=1))
+        record.write_text(json.dumps({**_environment(), **_train(name, config, folder)}, indent=1))
     if find_checkpoint(folder).config != config:
-        raise UserError(f"{folder} was trained by another {name} than there is now: delete it.")
-    known: dict[str, Any] = json.loads(record.read_text())
-    if known.get("k") != k:
-        known |= _score(folder, k)
-        record.write_text(json.dumps(known, indent=1))
-    return known
+        raise UserError(f"{folder} was trained by another {name} than the present one: delete it.")
+    figures: dict[str, Any] = json.loads(record.read_text())
+    if figures.get("k") != k:
+        figures |= _score(folder, k)
+        record.write_text(json.dumps(figures, indent=1))
+    return figures
 
 
 def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The run with the median NLL, and what they all have in common."""
-    middle = sorted(runs, key=lambda run: float(run["nll"]))[(len(runs) - 1) // 2]
+    """Return the figures of the run with the median NLL, and those of all runs together."""
+    median = sorted(runs, key=lambda run: float(run["nll"]))[(len(runs) - 1) // 2]
     return {
         "name": name,
-        **middle,
+        **median,
         "seeds": len(runs),
         **{key: statistics.median(run[key] for run in runs) for key in MEDIANS},
         "commit": ", ".join(sorted({str(run["commit"]) for run in runs})),
@@ -83,8 +84,8 @@ def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def in_words(line: dict[str, Any]) -> str:
-    """The line, for people."""
+def as_text(line: dict[str, Any]) -> str:
+    """Write the line out for people."""
     all_nlls = ", ".join(f"{run['nll']:.2f}" for run in line["runs"])
     bits = f" = {line['bits_per_dim']:.3f} bits/dim" if line["binarization"] == "none" and line["bits_per_dim"] else ""
     binarized = "not binarized" if line["binarization"] == "none" else f"{line['binarization']} binarization"
@@ -99,8 +100,8 @@ def in_words(line: dict[str, Any]) -> str:
     )
 
 
-def _circumstances() -> dict[str, Any]:
-    """What is trained where."""
+def _environment() -> dict[str, Any]:
+    """Describe the code and the machine."""
     return {
         "commit": commit_of_package(),
         "cores": cores(),
@@ -111,8 +112,8 @@ def _circumstances() -> dict[str, Any]:
 
 
 def _train(name: str, config: Config, folder: Path) -> dict[str, Any]:
-    source = load_dataset(config.data)
-    source.size("test")  # an hour of training is too late to find that there is none
+    dataset = load_dataset(config.data)
+    dataset.size("test")  # raises where there is none: an hour of training later is too late
     if not config.has_likelihood:
         raise UserError(f"{name} has no likelihood to score: its targets are grey levels under a Bernoulli.")
     command = [sys.executable, "-m", "vae_dist", "train", name, "--set", f"seed={config.seed}", "--out", str(folder)]
@@ -127,8 +128,8 @@ def _train(name: str, config: Config, folder: Path) -> dict[str, Any]:
         "train_seconds": seconds,
         "cpu_seconds": _cpu_seconds() - cpu,
         "images_per_second": images / seconds,
-        "epochs": images / source.size("train"),
-        "parameters": sum(p.numel() for p in checkpoint.load_model().parameters()),
+        "epochs": images / dataset.size("train"),
+        "parameters": sum(p.numel() for p in model_of(checkpoint).parameters()),
         "trained_in": checkpoint.state.resolved.precision,
         "compiled": checkpoint.state.resolved.compile,
     }
@@ -143,7 +144,7 @@ def _score(folder: Path, k: int) -> dict[str, Any]:
         [*command, "--k", str(k), "--precision", precision, "--json"], check=True, stdout=subprocess.PIPE, text=True
     )
     figures: dict[str, Any] = json.loads(scored.stdout)
-    figures["evaluation_seed"] = figures.pop("seed")  # a run's own stays
+    figures["evaluation_seed"] = figures.pop("seed")  # "seed" is the run's own
     return {**figures, "evaluate_seconds": time.monotonic() - began}
 
 

@@ -1,4 +1,4 @@
-"""The tutorial's demonstration: the classic model on four random inputs."""
+"""Demonstrate the tutorial's model on four random inputs."""
 
 import torch
 

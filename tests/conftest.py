@@ -11,17 +11,11 @@ from jaxtyping import install_import_hook
 
 CHECKED = [
     "vae_dist.data",
-    "vae_dist.distributions.gaussian",
-    "vae_dist.inference.evaluation",
-    "vae_dist.inference.generation",
-    "vae_dist.inference.figures",
-    "vae_dist.distributions.likelihoods",
-    "vae_dist.distributions.logistic_mixture",
+    "vae_dist.distributions",
+    "vae_dist.inference",
+    "vae_dist.losses",
     "vae_dist.models",
     "vae_dist.rng",
-    "vae_dist.losses",
-    "vae_dist.data.sampler",
-    "vae_dist.distributions.priors",
 ]
 install_import_hook(CHECKED, "beartype.beartype")
 

@@ -1,9 +1,9 @@
-"""Ranks of one run without the seconds that importing torch takes: each is a fork of a server that has done it."""
+"""Ranks of one run without the seconds that importing torch takes: each is forked by a server that has imported it."""
 
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,24 @@ LONGEST_S = 120
 
 
 def train_on(processes: int, config: Mapping[str, Any], out: Path) -> None:
-    """Train a config with so many processes, as `vae-dist train --num-processes` does; all must get to the end."""
+    """Train a config on so many processes, as `vae-dist train --num-processes` does; all must get to the end."""
+    call_on(processes, out.with_suffix(".log"), _train, dict(config), out)
+
+
+def call_on(processes: int, log: Path, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function of a module on so many processes, each with the environment of its rank; none may fail.
+
+    Args:
+        processes: how many.
+        log: gets what they print.
+        function: to call.
+        arguments: to call it with.
+    """
     port = free_port()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     ranks = [
-        CONTEXT.Process(target=_rank, args=(rank, processes, port, dict(config), out)) for rank in range(processes)
+        CONTEXT.Process(target=_rank, args=(rank, processes, port, log, function, arguments))
+        for rank in range(processes)
     ]
     for rank in ranks:
         rank.start()
@@ -27,17 +40,23 @@ def train_on(processes: int, config: Mapping[str, Any], out: Path) -> None:
         rank.join(LONGEST_S)
         if rank.exitcode is None:
             rank.kill()
-    assert [rank.exitcode for rank in ranks] == [0] * processes, out.with_suffix(".log").read_text()
+    assert [rank.exitcode for rank in ranks] == [0] * processes, log.read_text()
 
 
-def _rank(rank: int, processes: int, port: int, config: dict[str, Any], out: Path) -> None:
+def _rank(
+    rank: int, processes: int, port: int, log: Path, function: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     os.environ.update(rank_environment(rank, processes, port))
-    with out.with_suffix(".log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         try:
-            from vae_dist import Config, train
-
-            train(Config.model_validate(config), out)
+            function(*arguments)
         except BaseException as error:
-            print(f"rank {rank}: {error!r}", file=log, flush=True)
+            print(f"rank {rank}: {error!r}", file=file, flush=True)
             os._exit(1)
     os._exit(0)  # as the command line does: gloo's threads can abort an interpreter that is taken down
+
+
+def _train(config: dict[str, Any], out: Path) -> None:
+    from vae_dist import Config, train
+
+    train(Config.model_validate(config), out)

@@ -1,8 +1,9 @@
-"""Checkpoints: whole or not there, checked before they are believed, and free of code."""
+"""Checkpoints: saved whole or not at all, checked before anything in them is used, and free of code."""
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from vae_dist.checkpoint import (
     Resolved,
     Snapshot,
     State,
+    TensorSpec,
     commit,
     find_checkpoint,
     latest_checkpoint,
@@ -22,10 +24,10 @@ from vae_dist.checkpoint import (
     remove_leftovers,
 )
 from vae_dist.config import Config
-from vae_dist.optim.ema import EMA
 from vae_dist.errors import UsageError, UserError
 from vae_dist.models import build_model
-from vae_dist.optim.optimizers import build_optimizer, restore_state, state_tensors
+from vae_dist.optim.ema import EMA
+from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
 from vae_dist.runs.writer import RunWriter
 
 SHAPE = (1, 4, 4)
@@ -39,16 +41,25 @@ def snapshot(step: int, *, score: float | None = None, config: Config = CONFIG) 
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()
+    tensors = {
+        "model": model.state_dict(),
+        "ema": EMA(model).module.state_dict(),
+        "optimizer": state_tensors(optimizer, model),
+    }
     state = State(
         step=step,
         image_shape=SHAPE,
         binarization="dynamic",
         data={},
         resolved=Resolved(precision="fp32", compile=False, threads=1),
+        groups=tuple(tensors),
         val_neg_elbo=score,
     )
-    ema = EMA(model, 0.9).module.state_dict()
-    return Snapshot(config, state, model.state_dict(), ema, state_tensors(optimizer, model))
+    return Snapshot(config, state, tensors)
+
+
+def specs(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
 
 @pytest.fixture
@@ -60,12 +71,10 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = snapshot(7, score=1.5)
     read = Checkpoint.open(commit(tmp_path, written))
     assert (read.config, read.state) == (written.config, written.state)
-    for tensors, originals in [
-        (read.model_tensors(), written.model),
-        (read.ema_tensors(), written.ema or {}),
-        (read.optimizer_tensors(), written.optimizer),
-    ]:
-        assert tensors.keys() == originals.keys()
+    assert read.state.groups == ("model", "ema", "optimizer")
+    for group, originals in written.tensors.items():
+        tensors = read.read(group, specs(originals))
+        assert tensors.keys() == originals.keys() != set()
         assert all(torch.equal(tensor, originals[name]) for name, tensor in tensors.items())
 
 
@@ -78,7 +87,8 @@ def test_a_restored_optimizer_takes_the_same_next_step(kind: str) -> None:
     for number in range(4):
         if number == 2:
             two.load_state_dict(one.state_dict())
-            restore_state(optimizers[1], two, {k: v.clone() for k, v in state_tensors(optimizers[0], one).items()})
+            saved = {name: tensor.clone() for name, tensor in state_tensors(optimizers[0], one).items()}
+            load_state_tensors(optimizers[1], two, saved)
         for parameter, other in zip(one.parameters(), two.parameters(), strict=True):
             parameter.grad = other.grad = torch.sin(parameter.detach() * (number + 1))
         optimizers[0].step()
@@ -99,7 +109,7 @@ def test_a_restored_optimizer_takes_the_same_next_step(kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "extend", "remove"])
-def test_any_damage_is_noticed(path: Path, name: str, damage: str) -> None:
+def test_damage_to_any_file_is_detected(path: Path, name: str, damage: str) -> None:
     file = path / name
     content = bytearray(file.read_bytes())
     match damage:
@@ -117,13 +127,13 @@ def test_any_damage_is_noticed(path: Path, name: str, damage: str) -> None:
 
 
 def resign(path: Path) -> None:
-    """What an attacker can do: make the manifest match whatever the files are."""
+    """Do what an attacker can: make the manifest match whatever the files are."""
     files = {
         file.name: {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "size": file.stat().st_size}
         for file in path.iterdir()
         if file.name != "manifest.json"
     }
-    (path / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    (path / "manifest.json").write_text(json.dumps({"format": 2, "files": files}))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +141,8 @@ def resign(path: Path) -> None:
     [
         {},
         {"evil": torch.zeros(3)},
-        {name: tensor.double() for name, tensor in snapshot(5).model.items()},
-        {name: torch.zeros(2, 2) for name in snapshot(5).model},
+        {name: tensor.double() for name, tensor in snapshot(5).tensors["model"].items()},
+        {name: torch.zeros(2, 2) for name in snapshot(5).tensors["model"]},
     ],
     ids=["none", "unknown", "type", "shape"],
 )
@@ -152,7 +162,7 @@ def test_a_config_that_asks_for_terabytes_takes_no_memory(path: Path) -> None:
         load_model(path)
 
 
-def test_a_strange_file_in_the_manifest_is_refused(path: Path) -> None:
+def test_a_manifest_with_an_unknown_file_is_refused(path: Path) -> None:
     (path / "hook.py").write_text("print('boo')")
     resign(path)
     with pytest.raises(UserError, match=r"manifest.json names"):
@@ -170,7 +180,7 @@ def test_the_newest_whole_checkpoint_is_found_and_a_damaged_one_passed_over(tmp_
     assert newest.state.step == 5
 
 
-def test_folders_without_a_checkpoint_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="holds no whole checkpoint"):
         load_model(tmp_path)
@@ -212,27 +222,27 @@ def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["the one before", "both"])
-def test_a_process_killed_while_it_replaced_its_only_checkpoint_loses_nothing(tmp_path: Path, left: str) -> None:
-    """Out of the way the old one, and the new one not yet in its place: either is a point to go on from."""
-    folder = RunWriter(tmp_path)
-    assert folder.claim(CONFIG) is None
-    path = folder.save(snapshot(5))
+def test_a_process_killed_while_replacing_its_only_checkpoint_loses_nothing(tmp_path: Path, left: str) -> None:
+    """The old one is out of the way and the new one not yet in its place: either is a point to resume from."""
+    writer = RunWriter(tmp_path)
+    assert writer.claim(CONFIG) is None
+    path = writer.save(snapshot(5))
     (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n')
     if left == "both":
         shutil.copytree(path, path.with_name(f"{path.name}.tmp-bcde"))
     path.rename(path.with_name(f"{path.name}.tmp-abcd"))
     shutil.copytree(path.with_name(f"{path.name}.tmp-abcd"), path.with_name("step-00000009.tmp-abcd"))
     (path.with_name("step-00000009.tmp-abcd") / "manifest.json").unlink()  # half-written
-    folder.release()
-    again = folder.claim(CONFIG)
-    folder.release()
+    writer.release()
+    again = writer.claim(CONFIG)
+    writer.release()
     assert again is not None
     assert again.path == path
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 4}\n'
 
 
-def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     for step, score in [(1, 9.0), (2, 3.0), (3, 5.0), (4, None), (5, 4.0)]:
         commit(tmp_path, snapshot(step, score=score))
     prune(tmp_path, keep_last=2, committed=5)
@@ -248,7 +258,7 @@ def test_a_damaged_later_checkpoint_is_never_the_best(tmp_path: Path) -> None:
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000001", "step-00000003", "step-00000009"]
 
 
-def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_committed(tmp_path: Path) -> None:
+def test_a_damaged_later_checkpoint_does_not_displace_the_one_just_committed(tmp_path: Path) -> None:
     for step in (1, 9):
         commit(tmp_path, snapshot(step))
     (tmp_path / "step-00000009" / "state.json").unlink()
@@ -257,12 +267,12 @@ def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_committed(tmp
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000002", "step-00000009"]
 
 
-def test_averaged_weights_that_the_manifest_does_not_know_are_refused(path: Path) -> None:
+def test_averaged_weights_that_the_manifest_does_not_list_are_refused(path: Path) -> None:
     content = (path / "ema.safetensors").read_bytes()
     (path / "ema.safetensors").unlink()
     resign(path)
     (path / "ema.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"ema\.safetensors"):
+    with pytest.raises(UserError, match=r"step-00000005 is no whole checkpoint: its manifest\.json"):
         load_model(path)
 
 
@@ -276,33 +286,33 @@ def test_an_absurd_image_shape_is_refused(path: Path, shape: list[int]) -> None:
         load_model(path)
 
 
-def test_load_model_takes_the_averaged_weights_unless_told_otherwise(tmp_path: Path) -> None:
+def test_load_model_returns_the_averaged_weights_unless_the_raw_ones_are_asked_for(tmp_path: Path) -> None:
     written = snapshot(3)
-    for tensor in (written.ema or {}).values():
+    for tensor in written.tensors["ema"].values():
         tensor.fill_(0.25)
     path = commit(tmp_path, written)
     assert all((tensor == 0.25).all() for tensor in load_model(path).state_dict().values())
     assert not all((tensor == 0.25).all() for tensor in load_model(path, ema=False).state_dict().values())
 
 
-def test_a_checkpoint_of_another_config_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_does_not_resume_from_a_checkpoint_of_another_config(tmp_path: Path) -> None:
     """As when somebody copies one run's checkpoints into another's folder."""
-    folder = RunWriter(tmp_path / "run")
-    assert folder.claim(CONFIG) is None
-    folder.save(snapshot(5, config=Config.model_validate({"seed": 1, "model": {"h_dim": 6, "z_dim": 2}})))
-    folder.release()
+    writer = RunWriter(tmp_path / "run")
+    assert writer.claim(CONFIG) is None
+    writer.save(snapshot(5, config=Config.model_validate({"seed": 1, "model": {"h_dim": 6, "z_dim": 2}})))
+    writer.release()
     with pytest.raises(UsageError, match=r"another config: seed \(1 before, 0 now\)"):
-        folder.claim(CONFIG)
-    folder.release()
+        writer.claim(CONFIG)
+    writer.release()
 
 
 def test_a_run_cannot_have_fewer_steps_than_it_has_taken(tmp_path: Path) -> None:
-    folder = RunWriter(tmp_path / "run")
-    folder.claim(CONFIG)
-    folder.save(snapshot(5))
-    folder.release()
+    writer = RunWriter(tmp_path / "run")
+    writer.claim(CONFIG)
+    writer.save(snapshot(5))
+    writer.release()
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     with pytest.raises(UsageError, match=r"has taken 5 steps, and train\.steps is 4: give at least as many"):
-        folder.claim(CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"steps": 4})}))
-    folder.release()
+        writer.claim(CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"steps": 4})}))
+    writer.release()
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before

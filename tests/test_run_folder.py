@@ -1,4 +1,4 @@
-"""Whose folder it is, and which one a new run gets."""
+"""Writing in a run folder: which folder a run may claim, and which one a new run gets."""
 
 import json
 from pathlib import Path
@@ -7,28 +7,28 @@ import pytest
 
 from vae_dist.config import Config
 from vae_dist.errors import UsageError, UserError
-from vae_dist.runs.writer import RunWriter
 from vae_dist.runs.discovery import fresh_folder
+from vae_dist.runs.writer import RunWriter
 
 
 @pytest.mark.parametrize("theirs", ["lock", ".config.yaml~", ".notes.txt.tmp-1", "notes.txt"])
-def test_a_strangers_folder_is_left_as_it_was(theirs: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_refused_and_left_as_it_was(theirs: str, tmp_path: Path) -> None:
     (tmp_path / theirs).write_text("theirs")
     with pytest.raises(UsageError, match="is no run and not empty"):
         RunWriter(tmp_path).claim(Config())
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(theirs, "theirs")]
 
 
-def test_what_a_killed_start_leaves_is_no_strangers(tmp_path: Path) -> None:
+def test_a_folder_that_a_killed_start_left_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("process 1 on there")
     (tmp_path / ".config.yaml.tmp-1").write_text("seed:")
-    folder = RunWriter(tmp_path)
-    assert folder.claim(Config()) is None
-    folder.release()
+    writer = RunWriter(tmp_path)
+    assert writer.claim(Config()) is None
+    writer.release()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "lock"]
 
 
-def test_a_new_run_gets_a_name_that_is_free_and_its_restart_the_same(
+def test_a_new_run_gets_a_free_name_and_its_restart_the_same_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("run", *(f"run-{number}" for number in range(2, 12))):
@@ -40,13 +40,13 @@ def test_a_new_run_gets_a_name_that_is_free_and_its_restart_the_same(
         assert fresh_folder(tmp_path / "run") == folder
 
 
-def test_what_goes_on_with_a_fresh_run_is_not_the_same_command(tmp_path: Path) -> None:
+def test_a_run_begun_with_fresh_is_resumed_by_another_command(tmp_path: Path) -> None:
     assert RunWriter(tmp_path).command_to_go_on == "The same command"
     assert f"--out {tmp_path} instead of --fresh" in RunWriter(tmp_path, fresh=True).command_to_go_on
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"id": "x", "starts": {}})])
-def test_a_damaged_record_of_starts_is_told(content: str, tmp_path: Path) -> None:
+def test_a_damaged_record_of_starts_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(UserError, match=r"run.json is damaged: .*Move it away"):
         RunWriter(tmp_path).record_start(["train"], "cpu", 1, 0)

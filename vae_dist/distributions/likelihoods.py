@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_dist.config import BernoulliConfig, GaussianConfig, LogisticMixtureConfig
-from vae_dist.distributions.fast_bernoulli import bernoulli_log_prob
+from vae_dist.distributions.fast_paths import bernoulli_log_prob
 from vae_dist.distributions.gaussian import LOG_2PI, positive_sigma
 from vae_dist.distributions.logistic_mixture import LogisticMixture, parameter_count
 

@@ -3,7 +3,6 @@
 Levels are counted in [−1, 1], as in the paper: level v of 255 lies at 2v/255 − 1, in a bin of half width 1/255.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-HALF_BIN = 1 / 255
+from vae_dist.distributions.fast_paths import HALF_BIN, mixture_log_prob
+
 MIN_LOG_SCALE = -7.0  # a scale of 1/1,096: narrower than a bin, and its gradients still numbers
 LEAST_UNIFORM = 1e-5
-LEAST_PROBABILITY = 1e-30  # in float32, of a sum of products whose factors may be small too, and have all their digits
 
 
 def parameter_count(components: int, channels: int) -> int:
@@ -55,9 +54,9 @@ class LogisticMixture:
         centred = (2 * x - 1).unsqueeze(-4)
         means = self._means_given(centred)
         if means.device.type == "cpu" and not means.requires_grad and not torch.compiler.is_compiling():
-            probability = self._probability(centred, means)
-            if probability.amin() > LEAST_PROBABILITY:
-                return probability.log_()
+            log_prob = mixture_log_prob(centred, means, self.log_scales, self.logits)
+            if log_prob is not None:
+                return log_prob
         log_bins = self._log_bins(centred, means).sum(-3)
         return torch.logsumexp(log_bins + self.logits.log_softmax(-3), dim=-3)
 
@@ -101,19 +100,6 @@ class LogisticMixture:
         if len(channels) == 1:
             return self.means
         return torch.stack([self._mean_of(number, channels[:number]) for number in range(len(channels))], dim=-3)
-
-    def _probability(self, centred: Tensor, means: Tensor) -> Float[Tensor, "*batch h w"]:
-        """Return the mixture's probability, the fast path where no gradient is needed: one logarithm is left to take.
-
-        The outermost bins end at infinity, which would make gradients 0 · ∞.
-        """
-        upper_end = torch.where(centred > 1 - HALF_BIN, math.inf, centred + HALF_BIN)
-        lower_end = torch.where(centred < -1 + HALF_BIN, -math.inf, centred - HALF_BIN)
-        inverse_scale = torch.exp(-self.log_scales)
-        bins = (upper_end - means).mul_(inverse_scale).sigmoid_()
-        bins *= (means - lower_end).mul_(inverse_scale).sigmoid_()
-        bins *= ((lower_end - upper_end) * inverse_scale).expm1_().neg_()
-        return bins.prod(-3).mul_(self.logits.softmax(-3)).sum(-3)
 
     def _log_bins(self, centred: Tensor, means: Tensor) -> Float[Tensor, "*batch m c h w"]:
         """Return the log of the logistic's mass in each level's bin; the outermost bins reach to infinity.

@@ -12,8 +12,6 @@ from vae_dist.inference.evaluation import EvalResult
 from vae_dist.reporting.console import ProgressDisplay
 from vae_dist.reporting.trackers import Trackers
 
-HIDDEN = {"loss", "grad_norm", "lr", "beta", "samples", "ema_decay", "skipped_steps"}  # logged, and not on the line
-
 
 class Reporter:
     """Reports the figures of a run; only rank zero has a console and a file to write to.
@@ -47,11 +45,16 @@ class Reporter:
         if self._config.tracking.trackers:
             self._trackers = Trackers(accelerator, self._config, run_id, self._first)
 
-    def training(self, step: int, values: Mapping[str, Any]) -> None:
-        """Report the means over the steps since the last log step, in nats an image, and the scheduled values."""
-        self._log("train", step, values)
-        shown = {name: value for name, value in values.items() if name not in HIDDEN}
-        self._display.metrics(step, f"train {self._line(shown)} nats")
+    def training(self, step: int, metrics: Mapping[str, float], others: Mapping[str, Any]) -> None:
+        """Report the steps since the last log step.
+
+        Args:
+            step: number of steps taken.
+            metrics: means in nats an image, which the terminal shows.
+            others: what is logged besides.
+        """
+        self._log("train", step, {**metrics, **others})
+        self._display.metrics(step, f"train {self._line(metrics)} nats")
 
     def evaluation(self, step: int, result: EvalResult) -> None:
         """Report the figures of the averaged weights on a split."""

@@ -140,8 +140,10 @@ class Trainer:
         if steps == 0:
             self._setup.reporter.print(f"step {self._step:,}: every step since the last log was skipped")
             return
-        means = {name: total / steps for name, total in sums.items()}
-        self._setup.reporter.training(self._step, {**means, **scheduled._asdict(), "skipped_steps": self._skipped})
+        metrics = {name: total / steps for name, total in sums.items()}
+        others = {name: metrics.pop(name) for name in ("loss", GRAD_NORM)}
+        others |= {**scheduled._asdict(), "skipped_steps": self._skipped}
+        self._setup.reporter.training(self._step, metrics, others)
 
     def _evaluate(self) -> None:
         result = self._score()
