@@ -1,4 +1,4 @@
-"""Define what can be said of a run, and read it from files.
+"""Configs: everything that can be set for a run, and loading it from files.
 
 Of a section that comes in kinds, `DataConfig`, `ModelConfig`, `PriorConfig`, `LikelihoodConfig`, `ObjectiveConfig` and
 `OptimConfig` are the unions of all its kinds; `all_kinds` lists them.

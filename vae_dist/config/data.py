@@ -1,4 +1,4 @@
-"""Define the data sets that a config can name."""
+"""The datasets that a config can name. To add one, add a class and its name in the union at the end."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -19,7 +19,7 @@ ValSize = Annotated[
 
 
 class DigitsConfig(Kind):
-    """Choose the 10,000 digits that come with the package."""
+    """The 10,000 digits that come with the package."""
 
     builder: ClassVar[str] = "vae_dist.data.digits:load_digits"
 
@@ -29,7 +29,7 @@ class DigitsConfig(Kind):
 
 
 class MnistConfig(Kind):
-    """Choose MNIST or Fashion-MNIST."""
+    """MNIST or Fashion-MNIST."""
 
     builder: ClassVar[str] = "vae_dist.data.mnist:load_mnist"
 
@@ -40,7 +40,7 @@ class MnistConfig(Kind):
 
 
 class BinarizedMnistConfig(Kind):
-    """Choose Larochelle's fixed draw of MNIST, which comes with a validation split."""
+    """Larochelle's fixed draw of MNIST, which comes with a validation split."""
 
     builder: ClassVar[str] = "vae_dist.data.binarized_mnist:load_binarized_mnist"
 
@@ -50,7 +50,7 @@ class BinarizedMnistConfig(Kind):
 
 
 class FolderConfig(Kind):
-    """Choose the pictures in a folder."""
+    """The pictures in a folder."""
 
     builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
 

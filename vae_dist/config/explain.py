@@ -1,4 +1,4 @@
-"""Explain pydantic's errors in sentences that name keys as they are written in a config."""
+"""pydantic's errors as sentences that name keys as they are written in a config."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from vae_dist.config.section import Kinds, Section, sections_in
 
 
 class Place(NamedTuple):
-    """Say where in a config an error is."""
+    """Where in a config an error is."""
 
     keys: list[str]  # that lead there, as they are written
     section: type[Section]  # that the last key is in
@@ -62,7 +62,7 @@ def _wrong_kind(key: str, value: Any, kinds: Sequence[str]) -> str:
 
 
 def _instead(place: Place) -> str:
-    """Say what could be meant by a key that isn't known: another kind's, one with a similar name, or one elsewhere."""
+    """Return what could be meant by an unknown key: another kind's, one with a similar name, or one elsewhere."""
     *above, name = place.keys
     if others := [kind for kind, section in place.kinds.items() if name in section.model_fields]:
         return f": {place.kind} has no {name}, but {_listed(others, 'and')} {'have' if len(others) > 1 else 'has'}."

@@ -1,4 +1,4 @@
-"""Define the likelihoods that a config can name."""
+"""The likelihoods that a config can name."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,7 +8,7 @@ from vae_dist.config.section import Count, Kind, Kinds
 
 
 class BernoulliConfig(Kind):
-    """Choose independent pixels of black and white."""
+    """Independent pixels of black and white."""
 
     builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_bernoulli"
 
@@ -16,7 +16,7 @@ class BernoulliConfig(Kind):
 
 
 class GaussianConfig(Kind):
-    """Choose independent normal pixels."""
+    """Independent normal pixels."""
 
     builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_gaussian"
 
@@ -27,7 +27,7 @@ class GaussianConfig(Kind):
 
 
 class LogisticMixtureConfig(Kind):
-    """Choose a discretized mixture of logistics for each pixel."""
+    """A discretized mixture of logistics for each pixel."""
 
     builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_logistic_mixture"
 

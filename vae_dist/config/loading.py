@@ -1,4 +1,4 @@
-"""Load a config from a name or a path, with overrides.
+"""Loading a config from a name or a path, with overrides.
 
 A config is a YAML file; whatever it leaves out has its default. Overrides of the form `section.key=value` are laid
 over it.
@@ -82,7 +82,7 @@ def flatten(section: Section) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Read YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
+    """YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Make a mapping, as PyYAML does."""

@@ -1,7 +1,4 @@
-"""Define the models that a config can name.
-
-To add one, derive a class from `FlatModelConfig` or `BaseModelConfig` and add it to the union `ModelConfig`.
-"""
+"""The models that a config can name. To add one, add a class and its name in the union at the end."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -15,7 +12,7 @@ Activation = Literal["relu", "gelu"]
 
 
 class BaseModelConfig(Kind):
-    """Hold what every model has."""
+    """The keys that every model has."""
 
     kind: str
     z_dim: Count = Field(20, description="latent dimensions")
@@ -23,18 +20,18 @@ class BaseModelConfig(Kind):
 
     @property
     def distributions(self) -> str:
-        """Name the model's distributions, for summaries."""
+        """Return the names of the model's distributions, for summaries."""
         return f"{self.likelihood.kind} likelihood, priors of its own"
 
 
 class FlatModelConfig(BaseModelConfig):
-    """Hold what every model with one flat latent has."""
+    """The keys that every model with one flat latent has."""
 
     prior: PriorConfig = NormalPriorConfig()
 
     @property
     def distributions(self) -> str:
-        """Name the model's distributions, for summaries."""
+        """Return the names of the model's distributions, for summaries."""
         return f"{self.likelihood.kind} likelihood, {self.prior.kind} prior"
 
     @model_validator(mode="after")
@@ -45,7 +42,7 @@ class FlatModelConfig(BaseModelConfig):
 
 
 class MLPConfig(FlatModelConfig):
-    """Choose fully connected layers."""
+    """A multilayer perceptron each way."""
 
     builder: ClassVar[str] = "vae_dist.models.mlp:build_mlp"
 
@@ -56,7 +53,7 @@ class MLPConfig(FlatModelConfig):
 
 
 class ConvConfig(FlatModelConfig):
-    """Choose residual convolutions with one flat latent."""
+    """Residual convolutions on patches, with one flat latent."""
 
     builder: ClassVar[str] = "vae_dist.models.conv:build_conv"
 
@@ -67,7 +64,7 @@ class ConvConfig(FlatModelConfig):
 
 
 class HierarchicalConfig(BaseModelConfig):
-    """Choose a ladder of latent groups at several resolutions, which has its own priors."""
+    """A ladder of latent groups at several resolutions, with priors of its own."""
 
     builder: ClassVar[str] = "vae_dist.models.hierarchical:build_hierarchical"
 

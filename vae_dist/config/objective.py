@@ -1,4 +1,4 @@
-"""Define what a config can name to be minimised, in nats an image."""
+"""The objectives that a config can name, in nats an image."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -8,7 +8,7 @@ from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
 
 
 class BaseObjectiveConfig(Kind):
-    """Hold what every objective has."""
+    """The keys that every objective has."""
 
     kind: str
     beta: float = Field(1.0, ge=0, description="weight of the rate after warm-up")
@@ -25,7 +25,7 @@ class BaseObjectiveConfig(Kind):
 
 
 class ELBOConfig(BaseObjectiveConfig):
-    """Choose the negative evidence lower bound, distortion + beta · rate."""
+    """The negative evidence lower bound, distortion + beta · rate."""
 
     builder: ClassVar[str] = "vae_dist.losses.elbo:build_elbo"
 
@@ -34,7 +34,7 @@ class ELBOConfig(BaseObjectiveConfig):
 
 
 class IWAEConfig(BaseObjectiveConfig):
-    """Choose the importance-weighted bound."""
+    """The importance-weighted bound (IWAE)."""
 
     builder: ClassVar[str] = "vae_dist.losses.iwae:build_iwae"
 

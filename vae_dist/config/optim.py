@@ -1,4 +1,4 @@
-"""Define the optimizers that a config can name."""
+"""The optimizers that a config can name. To add one, add a class and its name in the union at the end."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -10,7 +10,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class BaseOptimConfig(Kind):
-    """Hold what every optimizer has."""
+    """The keys that every optimizer has."""
 
     kind: str
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
@@ -23,7 +23,7 @@ class BaseOptimConfig(Kind):
 
 
 class AdamWConfig(BaseOptimConfig):
-    """Choose Adam with decoupled weight decay."""
+    """Adam with decoupled weight decay (arXiv:1711.05101)."""
 
     builder: ClassVar[str] = "vae_dist.optim.optimizers:build_adamw"
 
@@ -33,7 +33,7 @@ class AdamWConfig(BaseOptimConfig):
 
 
 class AdamaxConfig(BaseOptimConfig):
-    """Choose Adam by the largest gradient instead of the mean square."""
+    """Adam with the infinity norm (arXiv:1412.6980, section 7.1)."""
 
     builder: ClassVar[str] = "vae_dist.optim.optimizers:build_adamax"
 
@@ -42,7 +42,7 @@ class AdamaxConfig(BaseOptimConfig):
 
 
 class SGDConfig(BaseOptimConfig):
-    """Choose gradient descent without momentum."""
+    """Gradient descent without momentum."""
 
     builder: ClassVar[str] = "vae_dist.optim.optimizers:build_sgd"
 

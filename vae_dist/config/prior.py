@@ -1,4 +1,4 @@
-"""Define the priors that a config can name, for models with one flat latent."""
+"""The priors that a config can name, for models with one flat latent."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,7 +8,7 @@ from vae_dist.config.section import Count, Kind, Kinds
 
 
 class NormalPriorConfig(Kind):
-    """Choose the standard normal."""
+    """The standard normal."""
 
     builder: ClassVar[str] = "vae_dist.distributions.priors:build_normal"
 
@@ -16,7 +16,7 @@ class NormalPriorConfig(Kind):
 
 
 class VampPriorConfig(Kind):
-    """Choose a mixture of the posteriors of learned pseudo-inputs."""
+    """A mixture of the posteriors of learned pseudo-inputs."""
 
     builder: ClassVar[str] = "vae_dist.distributions.priors:build_vamp"
 
@@ -25,7 +25,7 @@ class VampPriorConfig(Kind):
 
 
 class FlowPriorConfig(Kind):
-    """Choose a normalizing flow of affine couplings."""
+    """A normalizing flow of affine couplings."""
 
     builder: ClassVar[str] = "vae_dist.distributions.priors:build_flow"
 

@@ -1,4 +1,4 @@
-"""Define the whole config: its sections, and what they require of each other."""
+"""The whole config: its sections, and what they require of each other."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -17,7 +17,7 @@ from vae_dist.config.train import TrackingConfig, TrainConfig
 
 
 class Config(Section):
-    """Describe a whole run. Equal configs on equal machines with equally many processes end in equal weights."""
+    """A whole run. Equal configs on equal machines with equally many processes end in equal weights."""
 
     seed: int = Field(0, ge=0, lt=2**63)
     data: DataConfig = DigitsConfig()
@@ -52,11 +52,11 @@ class Config(Section):
 
     @property
     def has_likelihood(self) -> bool:
-        """Say whether −ELBO is the word: a Bernoulli of grey levels is a cross-entropy, and bounds nothing."""
+        """Return whether −ELBO is the word: a Bernoulli of grey levels is a cross-entropy, and bounds nothing."""
         return self.model.likelihood.kind != "bernoulli" or self.data.binarize != "none"
 
     def to_yaml(self) -> str:
-        """Write the config with every value written out."""
+        """Return the config as YAML, with every value written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 

@@ -1,4 +1,4 @@
-"""Define what the sections of a config are made of: closed models, number types, and choices between kinds."""
+"""The parts that a config's sections are made of: closed models, number types, and unions of kinds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ Switch = Annotated[
 
 
 class Section(BaseModel):
-    """Hold one part of a config: frozen, and closed to unknown keys."""
+    """A part of a config: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Kind(Section):
-    """Hold one kind of a section, and name the function that builds what it describes.
+    """One kind of a section, with the function that builds what it describes.
 
     Attributes:
-        builder: "module:function"; the module is imported when it is needed, so that configs need no torch.
+        builder: "module:function"; the module is imported when it is needed, so that a config needs no torch.
     """
 
     builder: ClassVar[str]
@@ -42,7 +42,7 @@ class Kind(Section):
 
 @dataclass(frozen=True)
 class Kinds:
-    """Mark a union of kinds, as in `Annotated[MLPConfig | ConvConfig, Kinds(default="mlp")]`.
+    """Marks a union of kinds, as in `Annotated[MLPConfig | ConvConfig, Kinds(default="mlp")]`.
 
     Attributes:
         default: the kind of a section that doesn't say which it is.

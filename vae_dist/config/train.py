@@ -1,4 +1,4 @@
-"""Define the sections about a run's course: training and tracking."""
+"""The sections about the course of a run: training and tracking."""
 
 from typing import Literal, Self
 
@@ -9,7 +9,7 @@ from vae_dist.errors import UsageError
 
 
 class TrainConfig(Section):
-    """Say how long to train, in what portions, on what, and how often to look."""
+    """How long to train, in what portions, on what, and how often to evaluate and save."""
 
     steps: Count = Field(2000, description="optimizer steps of the whole run")
     batch_size: Count = Field(128, description="images a step, over all processes")
@@ -63,6 +63,6 @@ class TrainConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Say where figures go besides the terminal and metrics.jsonl."""
+    """Where figures go besides the terminal and metrics.jsonl."""
 
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
