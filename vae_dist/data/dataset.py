@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -13,6 +13,7 @@ from vae_dist.config import Binarization
 from vae_dist.errors import UsageError
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Images by split and index. Where they lie (on the device, in mapped memory, on a disk) is its own affair.
 
@@ -58,7 +59,7 @@ class Dataset(Protocol):
         """Return a digest of a split's images, by which a resumed run recognises its data."""
         ...
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Dataset":
         """Return the same dataset, giving its images on a device."""
         ...
 

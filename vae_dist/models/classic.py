@@ -34,11 +34,11 @@ class VariationalAutoEncoder(nn.Module):
     def encode(self, x: Float[Tensor, "*batch pixels"]) -> tuple[Float[Tensor, "*batch z"], Float[Tensor, "*batch z"]]:
         """Return mean and standard deviation (positive) of q(z|x) for flat images."""
         mu, sigma = self.model.encode(x.reshape(-1, 1, 1, self.input_dim))
-        return mu.reshape(*x.shape[:-1], -1), sigma.reshape(*x.shape[:-1], -1)
+        return mu.reshape(*x.shape[:-1], mu.shape[-1]), sigma.reshape(*x.shape[:-1], mu.shape[-1])
 
     def decode(self, z: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch pixels"]:
         """Return pixel means E[x|z] of flat images, in [0, 1]."""
-        return self.model.decode_mean(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], -1)
+        return self.model.decode_mean(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], self.input_dim)
 
     def forward(
         self, x: Float[Tensor, "*batch pixels"]

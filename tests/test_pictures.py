@@ -1,4 +1,4 @@
-"""Pictures: any in, the right ones out."""
+"""Pictures are read upright, whatever their format and mode, and fitted to a model's images."""
 
 import struct
 from pathlib import Path
@@ -8,17 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from vae_dist.data.pictures import EXIF_ORIENTATION, fit_image, read_image, read_images
 from vae_dist.errors import UserError
-from vae_dist.inference.figures import (
-    EXIF_ORIENTATION,
-    comparison,
-    fit_image,
-    grid,
-    read_image,
-    save_frames,
-    save_picture,
-    to_bytes,
-)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
@@ -83,41 +74,17 @@ def test_the_centre_is_kept() -> None:
     assert fit_image(wide, (1, 28, 28)).min() > 250  # resizing rings a little at the edges
 
 
-def test_what_is_no_image_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     for path, complaint in [("notes.png", "is no image"), ("absent.png", "no image"), (".", "is a folder")]:
         with pytest.raises(UserError, match=complaint):
             read_image(tmp_path / path)
 
 
-def test_a_picture_is_replaced_and_a_folder_is_not(tmp_path: Path) -> None:
-    picture = Image.new("L", (4, 4))
-    save_picture(tmp_path / "new" / "a.png", picture)
-    save_picture(tmp_path / "new" / "a.png", picture)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
-    (tmp_path / "folder.png").mkdir()
-    for name, complaint in [("folder.png", "is a folder"), ("a", "no suffix"), ("a.exe", ".exe names no picture")]:
-        with pytest.raises(UserError, match=complaint):
-            save_picture(tmp_path / name, picture)
-
-
-def test_grids_have_a_place_for_each() -> None:
-    images = torch.full((10, 1, 28, 28), 200, dtype=torch.uint8)
-    assert grid(images).size == (4 * 58 + 2, 3 * 58 + 2)
-    assert comparison(images, images).width == 8 * 58 + 2
-    assert grid(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).size == (68, 68)
-
-
-def test_frames_become_a_strip_or_an_animation(tmp_path: Path) -> None:
-    frames = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 28, 28) * 50
-    save_frames(tmp_path / "walk.gif", frames)
-    save_frames(tmp_path / "walk.png", frames)
-    with Image.open(tmp_path / "walk.gif") as animation:
-        assert getattr(animation, "n_frames", 1) == 8  # forth and back
-    with Image.open(tmp_path / "walk.png") as strip:
-        assert strip.size == (5 * 58 + 2, 60)
-
-
-def test_bytes_are_rounded_to_the_nearest() -> None:
-    means = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 2.0]).view(6, 1, 1, 1)
-    assert to_bytes(means).flatten().tolist() == [0, 0, 0, 1, 255, 255]
+def test_pictures_of_any_size_are_read_as_one_batch(tmp_path: Path) -> None:
+    wide, small = Image.new("RGB", (60, 30), (255, 255, 255)), Image.new("L", (5, 5), 0)
+    for name, picture in [("wide.png", wide), ("small.png", small)]:
+        picture.save(tmp_path / name)
+    images = read_images([tmp_path / "wide.png", tmp_path / "small.png"], (1, 28, 28))
+    assert (images.shape, images.dtype) == ((2, 1, 28, 28), torch.uint8)
+    assert (images[0].min().item(), images[1].max().item()) == (255, 0)

@@ -1,0 +1,52 @@
+"""Everything that changes over a run is a pure function of the step."""
+
+import pytest
+
+from vae_dist.config import AdamWConfig, parse_config
+from vae_dist.optim.schedules import Schedule, beta_at, ema_decay_at, is_due, learning_rate_at, samples_at
+
+
+def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine() -> None:
+    optim = AdamWConfig(lr=2.0, warmup_steps=10, schedule="cosine")
+    assert [learning_rate_at(step, optim, 110) for step in (0, 9, 10)] == pytest.approx([0.2, 2.0, 2.0])
+    assert learning_rate_at(60, optim, 110) == pytest.approx(1.0)
+    assert learning_rate_at(110, optim, 110) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_constant_learning_rate_only_warms_up() -> None:
+    optim = AdamWConfig(lr=2.0, warmup_steps=4, schedule="constant")
+    assert [learning_rate_at(step, optim, 10) for step in (0, 1, 3, 4, 9)] == pytest.approx([0.5, 1.0, 2.0, 2.0, 2.0])
+
+
+def test_beta_warms_up() -> None:
+    assert beta_at(4, beta=2.0, warmup_steps=10) == pytest.approx(1.0)
+    assert beta_at(99, beta=2.0, warmup_steps=10) == beta_at(0, beta=2.0, warmup_steps=0) == 2.0
+
+
+def test_there_are_more_samples_in_the_last_part() -> None:
+    few_then_many = [samples_at(step, steps=10, samples=1, final_samples=8, final_from=0.75) for step in range(10)]
+    assert few_then_many == [1] * 8 + [8] * 2
+    assert samples_at(9, steps=10, samples=3, final_samples=None, final_from=0.1) == 3
+
+
+def test_the_moving_average_forgets_its_start() -> None:
+    assert [ema_decay_at(step, 0.5) for step in (0, 1, 8, 100)] == pytest.approx([0.1, 2 / 11, 0.5, 0.5])
+
+
+def test_what_is_done_every_so_many_steps_is_also_due_after_the_last() -> None:
+    assert [step for step in range(8) if is_due(step, every=3, last=7)] == [3, 6, 7]
+    assert [step for step in range(8) if is_due(step, every=None, last=7)] == [7]
+
+
+def test_a_step_has_one_record_of_all_that_is_scheduled() -> None:
+    sections = {
+        "objective": {"kind": "iwae", "beta": 2.0, "warmup_steps": 4, "samples": 1, "final_samples": 5},
+        "optim": {"lr": 2.0, "warmup_steps": 4, "schedule": "constant", "ema": 0.5},
+        "train": {"steps": 10},
+    }
+    schedule = Schedule(parse_config(sections, "here"))
+    assert schedule(0) == (0.5, 0.5, 1, 0.1)
+    assert schedule(9) == (2.0, 2.0, 5, 0.5)
+    assert schedule(9)._fields == ("lr", "beta", "samples", "ema_decay")
+    assert schedule(9) == schedule(9)
+    assert Schedule(parse_config({"optim": {"ema": None}}, "here"))(0).ema_decay is None
