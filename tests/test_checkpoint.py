@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import safetensors.torch
@@ -24,11 +25,14 @@ from vae_dist.checkpoint import (
     remove_leftovers,
 )
 from vae_dist.config import Config
+from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError, UserError
-from vae_dist.models import build_model
+from vae_dist.models import ImageShape, build_model
 from vae_dist.optim.ema import EMA
 from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
 from vae_dist.runs.writer import RunWriter
+from vae_dist.training import train
+from vae_dist.training.train_state import TensorGroup, TrainState
 
 SHAPE = (1, 4, 4)
 CONFIG = Config.model_validate({"model": {"h_dim": 6, "z_dim": 2}})
@@ -316,3 +320,86 @@ def test_a_run_cannot_have_fewer_steps_than_it_has_taken(tmp_path: Path) -> None
         writer.claim(CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"steps": 4})}))
     writer.release()
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+TINY: dict[str, Any] = {
+    "model": {"h_dim": 6, "z_dim": 2},
+    "data": {"val_size": 16},
+    "train": {"batch_size": 16, "micro_batches": 2, "threads": 1, "precision": "fp32"},
+}
+
+
+class WithHistory(TrainState):
+    """A train state with a group of tensors more than others have."""
+
+    made: ClassVar[list["WithHistory"]] = []
+
+    def __init__(self, config: Config, image_shape: ImageShape, device: torch.device) -> None:
+        super().__init__(config, image_shape, device)
+        self.history = {"a": torch.randn(3), "b/c": torch.randn(2, 2, dtype=torch.float64)}
+        self.made.append(self)
+
+    @property
+    def groups(self) -> dict[str, TensorGroup]:
+        return {**super().groups, "history": TensorGroup(lambda: self.history, self.history.update)}
+
+
+def tiny(steps: int) -> Config:
+    return Config.model_validate(TINY | {"train": {**TINY["train"], "steps": steps}})
+
+
+def test_an_added_group_of_tensors_is_saved_in_its_own_file_and_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WithHistory, "made", [])
+    monkeypatch.setattr("vae_dist.training.setup.TrainState", WithHistory)
+    train(tiny(1), tmp_path)
+    (first,) = WithHistory.made
+    checkpoint = find_checkpoint(tmp_path)
+    assert checkpoint.state.groups == ("model", "ema", "optimizer", "history")
+    file = safetensors.torch.load_file(checkpoint.path / "history.safetensors")
+    assert file.keys() == first.history.keys()
+    assert all(torch.equal(tensor, first.history[name]) for name, tensor in file.items())
+    with pytest.warns(UserWarning, match="train.steps was 1 and is 2 now"):
+        train(tiny(2), tmp_path)
+    second = WithHistory.made[1]
+    assert second is not first
+    assert all(torch.equal(tensor, second.history[name]) for name, tensor in file.items())
+    assert find_checkpoint(tmp_path).state.step == 2
+    assert load_model(tmp_path).image_shape == (1, 28, 28)
+
+
+def test_a_run_does_not_resume_from_a_checkpoint_without_an_added_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny(1), tmp_path)
+    monkeypatch.setattr("vae_dist.training.setup.TrainState", WithHistory)
+    with (
+        pytest.warns(UserWarning, match="train.steps was 1"),
+        pytest.raises(UserError, match=r"it has no history\.safetensors"),
+    ):
+        train(tiny(2), tmp_path)
+
+
+@pytest.mark.parametrize("group", ["model", "ema", "optimizer"])
+def test_a_run_does_not_resume_from_tensors_that_its_config_does_not_call_for(tmp_path: Path, group: str) -> None:
+    train(tiny(1), tmp_path)
+    path = find_checkpoint(tmp_path).path
+    safetensors.torch.save_file({"evil": torch.zeros(3)}, path / f"{group}.safetensors")
+    resign(path)
+    with (
+        pytest.warns(UserWarning, match="train.steps was 1"),
+        pytest.raises(UserError, match=rf"{group}\.safetensors doesn't fit its config"),
+    ):
+        train(tiny(2), tmp_path)
+
+
+def test_a_train_state_is_restored_bit_for_bit(tmp_path: Path) -> None:
+    train(tiny(3), tmp_path)
+    checkpoint = find_checkpoint(tmp_path)
+    state = TrainState(tiny(3), (1, 28, 28), torch.device("cpu"))
+    state.restore(checkpoint, ProcessGroup())
+    for group, tensors in state.tensors().items():
+        saved = safetensors.torch.load_file(checkpoint.path / f"{group}.safetensors")
+        assert saved.keys() == tensors.keys() != set()
+        assert all(torch.equal(tensor, saved[name]) for name, tensor in tensors.items())

@@ -1,4 +1,4 @@
-"""The same run on any number of processes, stopped wherever one likes."""
+"""The same run on any number of processes, stopped and resumed anywhere."""
 
 import math
 import shutil
@@ -14,12 +14,19 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from tests.ranks import train_on
-from vae_dist.checkpoint import find_checkpoint
-from vae_dist.config import TrainConfig
-from vae_dist.losses import Loss
-from vae_dist.training.gradients import ExactReducer
+from tests.ranks import call_on, train_on
+from vae_dist.checkpoint import find_checkpoint, load_model
+from vae_dist.config import Config, TrainConfig
+from vae_dist.data.loader import Batch, Part
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.rendezvous import join_process_group
+from vae_dist.losses import ELBO, Loss
+from vae_dist.models import initial_model
+from vae_dist.optim.schedules import Schedule
+from vae_dist.training.auto_settings import make_accelerator
+from vae_dist.training.gradients import ExactReducer
+from vae_dist.training.step import TrainStep
+from vae_dist.training.train_state import TrainState
 
 TENSORS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
@@ -49,7 +56,7 @@ def test_exact_reduction_gives_the_same_bits_on_any_number_of_processes(tmp_path
         assert bits(tmp_path / str(processes)) == alone
 
 
-def test_an_exact_run_goes_on_with_the_same_bits_on_another_number_of_processes(tmp_path: Path) -> None:
+def test_an_exact_run_resumes_with_the_same_bits_on_another_number_of_processes(tmp_path: Path) -> None:
     """Three processes up to step 20, one up to 35, four to the end; against two all the way."""
     for processes, steps in ((3, 20), (1, 35), (4, 50)):
         train_on(processes, config(reduce="exact", steps=steps), tmp_path / "parts")
@@ -60,10 +67,10 @@ def test_an_exact_run_goes_on_with_the_same_bits_on_another_number_of_processes(
 
 KINDS: dict[str, dict[str, Any]] = {
     "conv, flow, doubly reparameterized": {
-        "model": {"kind": "conv", "width": 8, "blocks": 1, "prior": "flow", "flow_couplings": 2, "flow_width": 8},
+        "model": {"kind": "conv", "width": 8, "blocks": 1, "prior": {"kind": "flow", "couplings": 2, "width": 8}},
         "objective": {"kind": "iwae", "final_samples": 3, "final_from": 0.8, "doubly_reparameterized": True},
     },
-    "mlp, vamp, static": {"model": {"prior": "vamp", "pseudo_inputs": 5}, "data": {"binarize": "static"}},
+    "mlp, vamp, static": {"model": {"prior": {"kind": "vamp", "pseudo_inputs": 5}}, "data": {"binarize": "static"}},
     "hierarchical, logistic mixture": {
         "model": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "likelihood": "logistic-mixture"},
         "data": {"binarize": "none", "val_size": 100},
@@ -75,7 +82,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def test_every_kind_of_model_is_the_same_in_parts_and_on_any_number_of_processes(
     tmp_path: Path, sections: dict[str, Any]
 ) -> None:
-    """Three processes, then one that goes on; against two all the way."""
+    """Three processes, then one that resumes; against two all the way."""
     settings = {"reduce": "exact", "batch_size": 24, "micro_batches": 6, "precision": "bf16"}
     for processes, steps in ((3, 4), (1, 6)):
         train_on(processes, config(**settings, steps=steps) | sections, tmp_path / "parts")
@@ -104,7 +111,7 @@ def test_a_run_in_parts_ends_bit_for_bit_like_a_whole_one(
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_run_in_parts_ends_bit_for_bit_like_a_whole_one(tmp_path: Path) -> None:
-    """With a beta that is another number at every step: code is compiled for all of them, and not for the first few."""
+    """With another beta at every step: code is compiled once for all of them, and not for the first few."""
     compiled = partial(config, compile="on", micro_batches=6, log_every=5)
     warming_up = {"objective": {"warmup_steps": 20}}
     for steps in (7, 12):
@@ -116,7 +123,7 @@ def test_a_compiled_run_in_parts_ends_bit_for_bit_like_a_whole_one(tmp_path: Pat
 
 
 def weights(run: Path) -> Tensor:
-    return torch.cat([tensor.double().flatten() for tensor in find_checkpoint(run).model_tensors().values()])
+    return torch.cat([tensor.double().flatten() for tensor in load_model(run, ema=False).state_dict().values()])
 
 
 def test_averaging_gradients_gives_the_same_weights_up_to_rounding(tmp_path: Path) -> None:
@@ -136,51 +143,119 @@ def test_averaging_gradients_resumes_every_kind_of_model_bit_for_bit_and_without
     """Torch lays out the gradients of 1×1 convolutions otherwise from some twenty images a process on."""
     for run, steps in (("parts", 3), ("parts", 5), ("whole", 5)):
         train_on(2, config(steps=steps, batch_size=96) | sections, tmp_path / run)
-        told = (tmp_path / f"{run}.log").read_text().lower()
-        assert "warn" not in told.replace("warning: train.steps was 3 and is 5 now", "")
+        printed = (tmp_path / f"{run}.log").read_text().lower()
+        assert "warn" not in printed.replace("warning: train.steps was 3 and is 5 now", "")
     parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
     assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}
 
 
 class Slope(nn.Module):
-    """A loss with a gradient that is told in advance: x for every image."""
+    """A loss with a known gradient: x for every image."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, eps: Tensor, beta: float) -> Loss:
-        loss = self.weight * x
-        return Loss(loss, loss.detach(), loss.detach())
+        return Loss(self.weight * x, {})
 
 
 @pytest.fixture
-def exact_sum() -> Iterator[ExactReducer]:
+def exact_reducer() -> Iterator[ExactReducer]:
     """Of four micro-batches of one image."""
     accelerator = Accelerator(cpu=True)
-    world = ProcessGroup(torch.device("cpu"), 0, 1)
-    yield ExactReducer(accelerator, Slope(), TrainConfig(batch_size=4, micro_batches=4, reduce="exact"), world)
+    config = TrainConfig(batch_size=4, micro_batches=4, reduce="exact")
+    yield ExactReducer(accelerator, Slope(), config, ProcessGroup())
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def gradient_of(exact_sum: ExactReducer, slopes: list[float]) -> float:
-    exact_sum.backward([partial(lambda s: (torch.tensor([s]), torch.zeros(1)), slope) for slope in slopes], beta=1.0)
-    (parameter,) = exact_sum._parameters
+def gradient_of(reducer: ExactReducer, slopes: list[float]) -> float:
+    reducer.backward([Part(torch.tensor([slope]), torch.zeros(1)) for slope in slopes], beta=1.0)
+    (parameter,) = reducer._parameters
     assert parameter.grad is not None
     return float(parameter.grad)
 
 
-def test_an_exact_sum_has_one_value_in_any_order(exact_sum: ExactReducer) -> None:
+def test_an_exact_sum_has_one_value_in_any_order(exact_reducer: ExactReducer) -> None:
     slopes = [4e6, 1e-3, -4e6, 0.3]  # floating point would lose the small ones beside the large
-    (gradient,) = {gradient_of(exact_sum, list(order)) for order in permutations(slopes)}
+    (gradient,) = {gradient_of(exact_reducer, list(order)) for order in permutations(slopes)}
     assert gradient == pytest.approx(0.301 / 4)
 
 
-def test_an_exact_sum_never_wraps(exact_sum: ExactReducer) -> None:
-    largest = math.nextafter(exact_sum.limit, 0) * 4 * (1 - 1e-6)  # a loss is divided by the batch size
-    assert gradient_of(exact_sum, [largest] * 4) == pytest.approx(largest)
-    assert gradient_of(exact_sum, [-largest] * 4) == pytest.approx(-largest)
-    for beyond in (exact_sum.limit * 4, -exact_sum.limit * 4, math.inf, math.nan):
-        with pytest.warns(UserWarning, match="±2,097,152 nats that train.reduce exact can add"):
-            assert math.isnan(gradient_of(exact_sum, [0.0, beyond, 0.0, 0.0]))
-    assert gradient_of(exact_sum, [4.0] * 4) == 4.0
+def test_an_exact_sum_never_overflows(exact_reducer: ExactReducer) -> None:
+    largest = math.nextafter(exact_reducer.limit, 0) * 4 * (1 - 1e-6)  # a loss is divided by the batch size
+    assert gradient_of(exact_reducer, [largest] * 4) == pytest.approx(largest)
+    assert gradient_of(exact_reducer, [-largest] * 4) == pytest.approx(-largest)
+    for beyond in (exact_reducer.limit * 4, -exact_reducer.limit * 4, math.inf, math.nan):
+        assert math.isnan(gradient_of(exact_reducer, [0.0, beyond, 0.0, 0.0]))
+    assert gradient_of(exact_reducer, [4.0] * 4) == 4.0
+
+
+def test_gradients_that_an_exact_sum_cannot_add_change_no_weight(tmp_path: Path) -> None:
+    """Of so narrow a likelihood they are finite in float32, and far beyond the range of the sum."""
+    out_of_range = {
+        "data": {"val_size": 100, "binarize": "none"},
+        "model": {"h_dim": 32, "likelihood": {"kind": "gaussian", "sigma": 1e-6}},
+    }
+    train_on(2, config(reduce="exact", steps=4, log_every=2) | out_of_range, tmp_path / "run")
+    checkpoint = find_checkpoint(tmp_path / "run")
+    assert (checkpoint.state.skipped_steps, checkpoint.state.step) == (4, 4)
+    initial = initial_model(checkpoint.config.model, checkpoint.state.image_shape, checkpoint.config.seed).state_dict()
+    for averaged in (True, False):
+        weights = load_model(tmp_path / "run", ema=averaged).state_dict()
+        assert all(torch.equal(weights[name], tensor) for name, tensor in initial.items())
+
+
+class Scaled(nn.Module):
+    """A loss times a factor of this process's own."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective, self.factor = objective, 1.0
+
+    def forward(self, x: Tensor, eps: Tensor, beta: Tensor) -> Loss:
+        loss, metrics = self.objective(x, eps, beta)
+        return Loss(loss * self.factor, metrics)
+
+
+def step_with_one_gradient_out_of_range(settings: dict[str, Any], folder: Path) -> None:
+    """Run on each of two processes; the gradient of the second one alone can't be added."""
+    process_group = join_process_group(timeout_s=60)
+    config = Config.model_validate(settings)
+    accelerator = make_accelerator("fp32", folder, ())
+    state = TrainState(config, (1, 4, 4), process_group.device)
+    objective = Scaled(ELBO(state.model))
+    reducer = ExactReducer(accelerator, objective, config.train, process_group)
+    train_step, schedule = TrainStep(state, reducer, config.optim, accelerator), Schedule(config)
+
+    def take(step: int, factor: float) -> tuple[bool, bool]:
+        """Return whether the step was skipped, and whether any tensor is another than before."""
+        objective.factor = factor
+        before = {group: {k: t.clone() for k, t in tensors.items()} for group, tensors in state.tensors().items()}
+        generator = torch.Generator().manual_seed(process_group.rank)
+        parts = [Part(torch.rand(2, 1, 4, 4, generator=generator), torch.zeros(1, 2, 2)) for _ in range(2)]
+        skipped = bool(train_step(Batch(step, parts), schedule(step)).skipped)
+        after = state.tensors()
+        same = all(torch.equal(t, after[group][k]) for group, tensors in before.items() for k, t in tensors.items())
+        return skipped, not same
+
+    assert take(0, 1.0) == (False, True)
+    assert take(1, 1e12 if process_group.rank == 1 else 1.0) == (True, False)
+    assert take(2, 1.0) == (False, True)
+    weights = torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
+    print("weights", weights.numpy().tobytes().hex())
+    process_group.close()
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamax", "sgd"])
+def test_a_gradient_out_of_range_on_one_process_skips_the_step_on_all(tmp_path: Path, kind: str) -> None:
+    settings = {
+        "model": {"h_dim": 8, "z_dim": 2},
+        "optim": {"kind": kind, "lr": 0.01, "ema": 0.9},
+        "train": {"reduce": "exact", "batch_size": 8, "micro_batches": 4},
+    }
+    log = tmp_path / "log"
+    call_on(2, log, step_with_one_gradient_out_of_range, settings, tmp_path)
+    lines = [line for line in log.read_text().splitlines() if line.startswith("weights")]
+    assert len(lines) == 2
+    assert len(set(lines)) == 1

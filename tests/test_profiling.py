@@ -1,4 +1,4 @@
-"""`train.profile`: a trace and a table, and nothing else that is different."""
+"""`train.profile` writes a trace and prints a table, and changes nothing else."""
 
 import io
 import json
@@ -10,18 +10,18 @@ from rich.console import Console
 
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import Config
-from vae_dist.training.profiler import FIRST_STEP, STEPS
 from vae_dist.training import train
+from vae_dist.training.profiler import FIRST_STEP, STEPS
 
 TINY: dict[str, Any] = {"batch_size": 16, "micro_batches": 2, "threads": 1, "precision": "fp32"}
 
 
 def trained(out: Path, *, steps: int, profile: bool) -> str:
-    """What the run said."""
-    said = io.StringIO()
+    """Train, and return what was printed."""
+    output = io.StringIO()
     config = {"model": {"h_dim": 8}, "data": {"val_size": 16}, "train": {**TINY, "steps": steps, "profile": profile}}
-    train(Config.model_validate(config), out, console=Console(file=said, width=100))
-    return said.getvalue()
+    train(Config.model_validate(config), out, console=Console(file=output, width=100))
+    return output.getvalue()
 
 
 @pytest.fixture(scope="module")

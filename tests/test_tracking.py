@@ -1,4 +1,4 @@
-"""A run isn't ended by those whom it tells."""
+"""Reporting: a terminal or tracker that fails doesn't end a run."""
 
 import io
 
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vae_dist.config import Config
 from vae_dist.errors import UserError
-from vae_dist.reporting.console import Reporter
+from vae_dist.reporting.reporter import Reporter
 
 
 class Pipe(io.StringIO):
@@ -23,17 +23,17 @@ class Pipe(io.StringIO):
         return super().write(text)
 
 
-def test_a_terminal_that_is_closed_before_the_last_word_ends_nothing() -> None:
+def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
     pipe = Pipe()
     reporter = Reporter(Console(file=pipe, force_terminal=True), None, Config(), 100, 0)
     reporter.start({"run": "here"})
     pipe.closed_there = True
     reporter.stop(1)
-    reporter.say("Finished.")
+    reporter.print("Finished.")
     assert "run" in pipe.getvalue()
 
 
-def test_a_tracker_that_fails_at_the_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_fails_at_the_end_gives_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(GeneralTracker):  # type: ignore[misc]
         name = "failing"
         requires_logging_directory = False
@@ -46,12 +46,12 @@ def test_a_tracker_that_fails_at_the_end_is_told(monkeypatch: pytest.MonkeyPatch
     accelerator.trackers = [Failing(_blank=True)]
     config = Config.model_validate({"tracking": {"trackers": ["tensorboard"]}})
     reporter = Reporter(None, None, config, 100, 0)
-    reporter.use_trackers(accelerator, "x")
+    reporter.start_trackers(accelerator, "x")
     with pytest.warns(UserWarning, match="The tracker failing didn't finish: nobody there"):
         reporter.stop(1)
 
 
-def test_a_tracker_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_does_not_start_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise LookupError("nobody is logged in")
 
@@ -59,4 +59,4 @@ def test_a_tracker_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(accelerator, "init_trackers", refuse)
     config = Config.model_validate({"tracking": {"trackers": ["wandb"]}})
     with pytest.raises(UserError, match=r"Tracking by wandb can't start: nobody is logged in\."):
-        Reporter(None, None, config, 100, 0).use_trackers(accelerator, "x")
+        Reporter(None, None, config, 100, 0).start_trackers(accelerator, "x")

@@ -1,4 +1,4 @@
-"""The loop: resume is exact, the process count changes nothing, and bad steps change nothing."""
+"""The training loop: resume is exact, the process count changes nothing, and skipped steps change nothing."""
 
 import json
 import shutil
@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from tests.conftest import QUICK, Command, run
-from vae_dist import learner, training
-from vae_dist.checkpoint import find_checkpoint
-from vae_dist.training.compile import compile_or_fall_back
+from vae_dist import training
+from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.config import Config, TrainConfig
+from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
-from vae_dist.distributed.process_group import ProcessGroup, resolve
+from vae_dist.models import initial_model
+from vae_dist.training.auto_settings import resolve
+from vae_dist.training.compile import compile_or_fall_back
 
 ONE_SGD_STEP = (
     "--set",
@@ -51,7 +53,7 @@ def train(folder: Path, out: str, *arguments: str, processes: int = 1) -> subpro
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path, processes: int) -> None:
-    """Stopped in mid-epoch and in the middle of a logging window, then one that was killed before it could save."""
+    """Stopped in mid-epoch and in the middle of a logging window; then another was killed before it could save."""
     settings = ("--set", "train.log_every=5", "--set", "train.eval_every=8", "--set", "optim.schedule=constant")
     steps = ("--set", "train.steps=12")
     assert train(tmp_path, "whole", *settings, *steps, processes=processes).returncode == 0
@@ -68,7 +70,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(tmp_path:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamax"])
-def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(tmp_path: Path, optimizer: str) -> None:
+def test_sigterm_stops_with_a_checkpoint_and_the_same_command_resumes(tmp_path: Path, optimizer: str) -> None:
     settings = ("--set", "train.steps=4000", "--set", f"optim.kind={optimizer}", "--set", "train.eval_every=4000")
     command = [sys.executable, "-m", "vae_dist", "train", *QUICK, *settings, "--out", "stopped"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -87,16 +89,16 @@ def test_sigterm_stops_with_a_checkpoint_and_the_same_command_goes_on(tmp_path: 
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
 
 
-def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path: Path) -> None:
-    """The signal comes in the last evaluation: what is left to do after a resume is that, and the pictures."""
+def test_an_evaluation_that_was_stopped_is_done_after_the_resume(tmp_path: Path) -> None:
+    """The signal comes in the last evaluation: that is left to do after a resume, and the pictures."""
     program = (
         "import os, signal, sys\n"
-        "from vae_dist import training\n"
-        "score = training.evaluate\n"
+        "from vae_dist.training import trainer\n"
+        "score = trainer.evaluate\n"
         "def signalled(*args, **kwargs):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return score(*args, **kwargs)\n"
-        "training.evaluate = signalled\n"
+        "trainer.evaluate = signalled\n"
         "from vae_dist.cli import main\n"
         f"sys.argv = ['vae-dist', 'train', *{QUICK!r}, '--out', 'stopped']\n"
         "main()\n"
@@ -110,13 +112,13 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path: Path) -> None:
     assert (tmp_path / "stopped" / "images" / "samples.png").exists()
 
 
-def test_more_accumulation_than_a_process_has_micro_batches_is_no_matter(tmp_path: Path) -> None:
+def test_accumulate_may_be_more_than_a_process_has_micro_batches(tmp_path: Path) -> None:
     uneven = ("--set", "train.micro_batches=3", "--set", "train.accumulate=2")
     result = train(tmp_path, "x", *uneven, processes=2)
     assert result.returncode == 0, result.stderr
 
 
-def test_the_library_writes_the_same_run_in_silence(tmp_path: Path) -> None:
+def test_the_library_trains_in_silence(tmp_path: Path) -> None:
     program = (
         "from vae_dist import Config, train\n"
         "print(train(Config.model_validate({'train': {'steps': 4, 'log_every': 2, 'threads': 1}}), 'x'))"
@@ -128,11 +130,9 @@ def test_the_library_writes_the_same_run_in_silence(tmp_path: Path) -> None:
 
 def first_gradient(run_folder: Path, lr: float) -> torch.Tensor:
     """One step of SGD is the gradient, recovered from the weights before and after."""
-    from vae_dist.models import initial_model
-
     checkpoint = find_checkpoint(run_folder)
     before = initial_model(checkpoint.config.model, (1, 28, 28), checkpoint.config.seed).state_dict()
-    after = checkpoint.model_tensors()
+    after = load_model(run_folder, ema=False).state_dict()
     return torch.cat([((before[name].double() - after[name].double()) / lr).flatten() for name in before])
 
 
@@ -157,21 +157,25 @@ def test_accumulation_changes_no_gradient(tmp_path: Path) -> None:
     assert (four - one).norm() / one.norm() < 1e-6
 
 
-def test_a_skipped_step_changes_nothing_and_skipping_for_ever_ends_the_run(tmp_path: Path) -> None:
+def test_a_skipped_step_changes_nothing_and_skipping_fifty_in_a_row_ends_the_run(tmp_path: Path) -> None:
     settings = ("--set", "optim.skip_norm=1e-9", "--set", "train.log_every=1")
     few = train(tmp_path, "few", *settings)
     assert few.returncode == 0
     checkpoint = find_checkpoint(tmp_path / "few")
     assert (checkpoint.state.skipped_steps, checkpoint.state.step) == (6, 6)
+    initial = initial_model(checkpoint.config.model, (1, 28, 28), checkpoint.config.seed).state_dict()
+    for averaged in (True, False):
+        weights = load_model(tmp_path / "few", ema=averaged).state_dict()
+        assert all(torch.equal(weights[name], tensor) for name, tensor in initial.items())
     assert "every step since the last log was skipped" in few.stdout
     many = train(tmp_path, "many", *settings, "--set", "train.steps=100")
     assert many.returncode == 1
-    assert "above optim.skip_norm, for 50 steps" in many.stderr
+    assert "above optim.skip_norm, for 50 steps up to step 50 (every single tensor is finite)" in many.stderr
     assert "Traceback" not in many.stderr
     assert json.loads((tmp_path / "many" / "status.json").read_text())["status"] == "failed"
 
 
-def test_a_gradient_that_is_no_number_is_told_by_name(tmp_path: Path) -> None:
+def test_a_run_that_diverged_ends_with_the_name_of_the_tensor(tmp_path: Path) -> None:
     result = train(tmp_path, "nan", "--set", "optim.kind=sgd", "--set", "optim.lr=1e30", "--set", "train.steps=99")
     assert result.returncode == 1
     assert "are not finite" in result.stderr or "in the gradient of" in result.stderr
@@ -190,7 +194,7 @@ def test_compiling_is_for_runs_long_enough(settings: dict[str, Any], compiled: b
     assert resolve(TrainConfig.model_validate(settings), torch.device("cpu")).compile is compiled
 
 
-def test_compile_failing_is_a_fallback(tmp_path: Path) -> None:
+def test_training_goes_on_without_compilation_where_it_fails(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vae_dist", "train", *QUICK, "--set", "train.compile=on", "--out", "x"]
     result = run(*command, cwd=tmp_path, CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
     assert result.returncode == 0, result.stderr
@@ -198,12 +202,12 @@ def test_compile_failing_is_a_fallback(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path / "x").state.resolved.compile is False
 
 
-def test_a_failure_without_words_falls_back_too() -> None:
+def test_a_compilation_that_fails_without_a_message_falls_back_too() -> None:
     def fail() -> None:
         raise MemoryError
 
     with pytest.warns(UserWarning, match=r"torch.compile failed \(MemoryError\)"):
-        assert not compile_or_fall_back(nn.Linear(1, 1), fail, ProcessGroup(torch.device("cpu"), 0, 1))
+        assert not compile_or_fall_back(nn.Linear(1, 1), fail, ProcessGroup())
 
 
 def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +219,9 @@ def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyP
         return graph.forward
 
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
-    world = ProcessGroup(torch.device("cpu"), 0, 1)
     for number in range(1, 11):
         module = nn.Sequential(nn.Linear(number, 1))
-        assert compile_or_fall_back(module, partial(module, torch.ones(1, number)), world)
+        assert compile_or_fall_back(module, partial(module, torch.ones(1, number)), ProcessGroup())
         assert len(graphs) == number
 
 
@@ -233,8 +236,9 @@ def test_the_trial_compiles_all_that_training_runs(tmp_path: Path, precision: st
     program = (
         "from functools import partialmethod\n"
         "from torch import nn\n"
-        "from vae_dist import Config, learner, training\n"
-        "graphs, compile_or_fall_back = [], learner.compile_or_fall_back\n"
+        "from vae_dist import Config, train\n"
+        "from vae_dist.training import setup\n"
+        "graphs, compile_or_fall_back = [], setup.compile_or_fall_back\n"
         "def backend(graph, inputs):\n"
         "    graphs.append(graph)\n"
         "    return graph.forward\n"
@@ -243,21 +247,23 @@ def test_the_trial_compiles_all_that_training_runs(tmp_path: Path, precision: st
         "    print(len(graphs), 'by the trial')\n"
         "    return done\n"
         "nn.Module.compile = partialmethod(nn.Module.compile, backend=backend)\n"
-        "learner.compile_or_fall_back = tried\n"
-        f"training.train(Config.model_validate({settings}), 'run')\n"
+        "setup.compile_or_fall_back = tried\n"
+        f"train(Config.model_validate({settings}), 'run')\n"
         "print(len(graphs), 'at the end')"
     )
     assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "2 by the trial\n2 at the end\n"
 
 
-def test_a_run_begun_compiled_does_not_go_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_begun_compiled_does_not_resume_without_compilation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings: dict[str, dict[str, Any]] = {
         "model": {"h_dim": 8},
         "train": {"steps": 2, "compile": "on", "threads": 1},
     }
-    monkeypatch.setattr(learner, "compile_or_fall_back", lambda *_: True)
+    monkeypatch.setattr("vae_dist.training.setup.compile_or_fall_back", lambda *_: True)
     training.train(Config.model_validate(settings), tmp_path / "run")
-    monkeypatch.setattr(learner, "compile_or_fall_back", lambda *_: False)
+    monkeypatch.setattr("vae_dist.training.setup.compile_or_fall_back", lambda *_: False)
     settings["train"] |= {"steps": 4}
     with (
         pytest.warns(UserWarning, match="train.steps was 2"),
@@ -267,7 +273,7 @@ def test_a_run_begun_compiled_does_not_go_on_without(tmp_path: Path, monkeypatch
     assert find_checkpoint(tmp_path / "run").state.step == 2
 
 
-def test_a_failure_tells_the_step_of_the_last_checkpoint(tmp_path: Path) -> None:
+def test_the_status_of_a_failed_run_has_the_step_of_the_last_checkpoint(tmp_path: Path) -> None:
     saving = ("--set", "train.checkpoint_every=2", "--set", "optim.skip_norm=1e-9", "--set", "train.steps=99")
     assert train(tmp_path, "x", *saving).returncode == 1
     status = json.loads((tmp_path / "x" / "status.json").read_text())
@@ -275,7 +281,7 @@ def test_a_failure_tells_the_step_of_the_last_checkpoint(tmp_path: Path) -> None
     assert status["step"] > 0
 
 
-def test_a_model_that_memory_cannot_hold_is_told(tmp_path: Path) -> None:
+def test_a_model_too_large_for_memory_is_refused_in_one_sentence(tmp_path: Path) -> None:
     result = train(tmp_path, "x", "--set", "model.h_dim=2000000000")
     assert result.returncode == 1
     assert "There is not enough memory (can't allocate memory: you tried to allocate" in result.stderr
@@ -285,27 +291,27 @@ def test_a_model_that_memory_cannot_hold_is_told(tmp_path: Path) -> None:
 def test_grey_levels_under_a_bernoulli_are_never_called_elbo(tmp_path: Path) -> None:
     result = train(tmp_path, "x", "--set", "data.binarize=none")
     assert result.returncode == 0
-    told = run(sys.executable, "-m", "vae_dist", "info", "--checkpoint", "x", cwd=tmp_path)
-    for text in (result.stdout, told.stdout):
+    info = run(sys.executable, "-m", "vae_dist", "info", "--checkpoint", "x", cwd=tmp_path)
+    for text in (result.stdout, info.stdout):
         assert "cross-entropy + rate " in text
         assert "ELBO" not in text
 
 
-def test_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_the_run(tmp_path: Path) -> None:
     command = " ".join([sys.executable, "-m", "vae_dist", "train", *QUICK, "--out", "x"])
     result = run("bash", "-c", f"set -o pipefail; {command} | true", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "x" / "status.json").read_text())["status"] == "finished"
 
 
-def test_a_terminal_without_our_letters_is_told_all_the_same(tmp_path: Path) -> None:
+def test_a_terminal_without_the_minus_sign_shows_the_metrics_all_the_same(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vae_dist", "train", *QUICK, "--out", "x"]
     result = run(*command, cwd=tmp_path, PYTHONIOENCODING="latin-1")
     assert result.returncode == 0, result.stderr
     assert "?ELBO" in result.stdout
 
 
-def test_a_start_that_failed_binds_nobody_to_its_config(tmp_path: Path) -> None:
+def test_a_folder_whose_start_failed_takes_another_config(tmp_path: Path) -> None:
     assert train(tmp_path, "x", "--set", "data.val_size=10000").returncode == 2
     assert train(tmp_path, "x", "--set", "data.val_size=100").returncode == 0
 
@@ -359,14 +365,15 @@ def test_other_images_than_the_run_was_begun_with_are_refused(tmp_path: Path) ->
 def test_deterministic_sets_everything_before_a_device_is_touched(tmp_path: Path) -> None:
     program = (
         "import os, torch\n"
-        "from vae_dist import Config, training\n"
+        "from vae_dist import Config\n"
+        "from vae_dist.training import entry\n"
         "def report(**_):\n"
         "    cudnn = torch.backends.cudnn\n"
         "    print(torch.are_deterministic_algorithms_enabled(), os.environ['CUBLAS_WORKSPACE_CONFIG'], "
         "cudnn.deterministic, cudnn.benchmark)\n"
         "    raise SystemExit\n"
-        "training.join_process_group = report\n"
-        "training.train(Config.model_validate({'train': {'deterministic': True}}))"
+        "entry.join_process_group = report\n"
+        "entry.train(Config.model_validate({'train': {'deterministic': True}}))"
     )
     assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "True :4096:8 True False\n"
 

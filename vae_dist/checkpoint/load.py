@@ -45,6 +45,10 @@ class DamagedCheckpointError(UserError):
     """A folder that is no whole checkpoint; the message says which and why."""
 
 
+class FirstEditionError(UserError):
+    """A checkpoint of the first edition, which is refused for that, and not passed over as damaged."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose files are all there and are what its manifest says."""
@@ -145,6 +149,8 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in checkpoint_folders(folder):
         try:
             return Checkpoint.open(path)
+        except FirstEditionError:
+            raise
         except UserError as error:
             warnings.warn(f"Passing over a damaged checkpoint. {error}", stacklevel=2)
     return None
@@ -176,7 +182,7 @@ def _verify(path: Path) -> set[str]:
         raise DamagedCheckpointError(f"{path} is no whole checkpoint: it has no {MANIFEST}.")
     content = _read_json(path / MANIFEST)
     if isinstance(content, dict) and content.get("format") == 1:
-        raise DamagedCheckpointError(
+        raise FirstEditionError(
             f"{path} was written by the first edition of vae-dist, whose runs this one doesn't read: train again."
         )
     files = _parse(Manifest, path / MANIFEST).files

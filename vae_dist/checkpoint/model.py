@@ -13,7 +13,7 @@ MODEL, AVERAGED = "model", "ema"  # groups of tensors
 
 def has_averaged_weights(checkpoint: Checkpoint) -> bool:
     """Return whether a checkpoint keeps averaged weights."""
-    return AVERAGED in checkpoint.state.groups
+    return checkpoint.config.optim.ema is not None
 
 
 def load_model(path: str | Path, *, ema: bool = True) -> Model:

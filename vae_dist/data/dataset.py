@@ -93,7 +93,9 @@ class ResidentDataset:
         images = self._split(split)
         if isinstance(indices, range):
             return images[indices.start : indices.stop]
-        return images.index_select(0, indices.to(images.device))
+        if images.is_cuda:  # from pinned memory, or the copy would wait until the device has nothing else to do
+            indices = indices.pin_memory().to(images.device, non_blocking=True)
+        return images.index_select(0, indices)
 
     def digest(self, split: str) -> str:
         """Return the SHA-256 of a split's pixels."""

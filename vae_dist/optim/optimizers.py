@@ -39,7 +39,12 @@ def build_adamw(config: AdamWConfig, parameters: list[nn.Parameter]) -> torch.op
 def build_adamax(config: AdamaxConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimizer of an `adamax` config (arXiv:1412.6980, section 7.1)."""
     return torch.optim.Adamax(
-        parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True
+        parameters,
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        foreach=True,
+        capturable=parameters[0].is_cuda,  # keeps the count of steps on the device
     )
 
 
@@ -85,7 +90,7 @@ def step_unless(skipped: Tensor, optimizer: torch.optim.Optimizer, parameters: I
     before = [tensor.clone() for tensor in tensors]
     optimizer.step()
     for tensor, old in zip(tensors, before, strict=True):
-        torch.where(skipped.to(tensor.device), old, tensor, out=tensor)
+        torch.where(skipped, old, tensor, out=tensor)
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

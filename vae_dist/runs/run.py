@@ -70,7 +70,11 @@ class Run:
         return latest_checkpoint(self.path / CHECKPOINTS)
 
     def best(self) -> Checkpoint | None:
-        """Open the checkpoint with the lowest validation −ELBO, if one was evaluated."""
+        """Open the checkpoint with the lowest validation −ELBO, if one was evaluated.
+
+        Raises:
+            UserError: it is damaged.
+        """
         path = best_of(self.checkpoints)
         return None if path is None else Checkpoint.open(path)
 

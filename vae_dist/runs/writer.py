@@ -87,7 +87,7 @@ class RunWriter:
         """Record who started what on which machine, and return the run's identity for trackers."""
         file = self.path / RECORD
         new: dict[str, Any] = {"format": FORMAT, "id": secrets.token_hex(8), "starts": []}
-        record = _record_so_far(file) if file.exists() else new
+        record = {**_record_so_far(file), "format": FORMAT} if file.exists() else new
         record["starts"].append(
             {
                 "time": _now(),

@@ -1,6 +1,6 @@
 """Metrics of each step, summed over all processes without making anyone wait."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ class AsyncMetrics:
     def __init__(self, process_group: ProcessGroup) -> None:
         self._group = process_group
         self._dtype = wide_dtype(process_group.device)
-        self._sent: list[tuple[list[str], Tensor, Any]] = []
+        self._sent: list[tuple[list[str], Tensor, Callable[[], Any]]] = []
 
     def send(self, values: Mapping[str, Tensor | float]) -> None:
         """Start summing this step's values; every process sends the same names."""
@@ -29,15 +29,26 @@ class AsyncMetrics:
         on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         parts = [torch.tensor(list(on_host.values()), dtype=self._dtype).to(self._group.device, non_blocking=True)]
         parts += [value.to(self._dtype).view(1) for value in on_device.values()]
-        vector = torch.cat(parts)
-        work = dist.all_reduce(vector, async_op=True) if self._group.size > 1 else None
-        self._sent.append(([*on_host, *on_device], vector, work))
+        vector, wait = self._start(torch.cat(parts))
+        self._sent.append(([*on_host, *on_device], vector, wait))
 
     def receive(self, *, keep: int = 1) -> list[dict[str, float]]:
         """Return the sums of all steps but the last `keep`, oldest first; each is given once."""
-        split = len(self._sent) - keep
+        split = max(0, len(self._sent) - keep)
         ready, self._sent = self._sent[:split], self._sent[split:]
-        for _, _, work in ready:
-            if work is not None:
-                work.wait()
+        for _, _, wait in ready:
+            wait()
         return [dict(zip(names, vector.tolist(), strict=True)) for names, vector, _ in ready]
+
+    def _start(self, vector: Tensor) -> tuple[Tensor, Callable[[], Any]]:
+        """Start the sum of a vector, and its way to the host; return where it will be, and what waits for it."""
+        if vector.is_cuda:
+            if self._group.size > 1:
+                dist.all_reduce(vector)  # NCCL's returns at once; what comes next on the device waits for it
+            on_host = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
+            on_host.copy_(vector, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+            return on_host, arrived.synchronize
+        work = dist.all_reduce(vector, async_op=True) if self._group.size > 1 else None
+        return vector, work.wait if work is not None else lambda: None

@@ -1,0 +1,198 @@
+"""Reading a run folder, and refusing those of the first edition."""
+
+import hashlib
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_dist.checkpoint import load_model
+from vae_dist.config import Config
+from vae_dist.errors import UsageError, UserError
+from vae_dist.inference.evaluation import EvalResult, evaluate
+from vae_dist.runs.run import Run
+from vae_dist.training import train
+
+CONFIG = Config.model_validate(
+    {
+        "model": {"h_dim": 8},
+        "data": {"val_size": 16},
+        "optim": {"lr": 0.05, "schedule": "constant"},
+        "train": {
+            "steps": 8,
+            "batch_size": 16,
+            "micro_batches": 2,
+            "threads": 1,
+            "precision": "fp32",
+            "log_every": 2,
+            "eval_every": 4,
+            "checkpoint_every": 2,
+            "keep_last": 2,
+        },
+    }
+)
+
+
+SCORES = iter((5.0, 1.0, 4.0, 3.0))  # of the validation after steps 2, 4, 6 and 8
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps, with a best checkpoint that is not its latest; don't write in it."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+
+    def score(*arguments: Any, **options: Any) -> EvalResult | None:
+        result = evaluate(*arguments, **options)
+        return result and replace(result, neg_elbo=next(SCORES))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_dist.training.trainer.evaluate", score)
+        train(CONFIG, folder)
+    return folder
+
+
+def test_the_config_is_read(path: Path) -> None:
+    assert Run(path).config == Run(str(path)).config == CONFIG
+
+
+def test_metrics_are_columns_of_the_lines_of_a_split(path: Path) -> None:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for split, steps in (("train", [2, 4, 6, 8]), ("val", [4, 8])):
+        columns = Run(path).metrics(split)
+        mine = [line for line in lines if line.get("split", "train") == split]
+        assert columns["step"] == steps
+        assert columns.keys() == mine[0].keys()
+        assert [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] == mine
+    assert Run(path).metrics() == Run(path).metrics("train")
+    assert {"loss", "neg_elbo", "distortion", "rate", "lr", "beta", "grad_norm"} <= Run(path).metrics().keys()
+    assert Run(path).metrics("test") == {}
+
+
+def test_status_and_provenance_are_read(path: Path) -> None:
+    run = Run(path)
+    assert run.is_finished
+    assert (run.status["status"], run.status["step"], run.status["steps"]) == ("finished", 8, 8)
+    assert run.provenance["format"] == 2
+    (start,) = run.provenance["starts"]
+    assert (start["from_step"], start["processes"]) == (0, 1)
+    assert "torch" in start["versions"]
+
+
+def test_the_latest_and_the_best_checkpoint_are_opened(path: Path) -> None:
+    run = Run(path)
+    assert run.checkpoints == [path / "checkpoints" / f"step-0000000{step}" for step in (8, 6, 4)]
+    latest, best = run.latest(), run.best()
+    assert latest is not None
+    assert best is not None
+    assert (latest.path, latest.state.step, latest.state.val_neg_elbo) == (run.checkpoints[0], 8, 3.0)
+    assert (best.path, best.state.step, best.state.val_neg_elbo) == (run.checkpoints[2], 4, 1.0)
+    assert best.config == latest.config == CONFIG
+
+
+def test_a_folder_without_a_config_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        _ = Run(tmp_path).config
+    assert str(refusal.value) == f"{tmp_path} is no run: it has no config.yaml."
+
+
+def test_a_run_that_has_just_begun_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG.to_yaml())
+    run = Run(tmp_path)
+    assert run.config == CONFIG
+    assert not run.is_finished
+    assert run.status == run.provenance == run.metrics() == {}
+    assert run.checkpoints == []
+    assert run.latest() is run.best() is None
+
+
+@pytest.mark.parametrize("torn", ['{"step": 1', "", '{"step": 10, "neg_elbo": 1', "[3", "1", '"\xff'])
+def test_a_torn_last_line_of_the_metrics_is_left_out(tmp_path: Path, torn: str) -> None:
+    lines = '{"step": 5, "loss": 2.0}\n{"step": 5, "split": "val", "neg_elbo": 3.0}\n{"step": 10, "loss": 1.0}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(lines.encode() + torn.encode("latin-1"))
+    assert Run(tmp_path).metrics() == {"step": [5, 10], "loss": [2.0, 1.0]}
+    assert Run(tmp_path).metrics("val") == {"step": [5], "split": ["val"], "neg_elbo": [3.0]}
+
+
+def test_a_metric_that_some_lines_lack_is_none_there(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "late": 0.5}\n')
+    assert Run(tmp_path).metrics() == {"step": [1, 2], "late": [None, 0.5]}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_status_that_cannot_be_read_is_empty(tmp_path: Path, content: str) -> None:
+    for name in ("status.json", "run.json"):
+        (tmp_path / name).write_text(content)
+    assert Run(tmp_path).status == Run(tmp_path).provenance == {}
+    assert not Run(tmp_path).is_finished
+
+
+def make_first_edition(folder: Path) -> Path:
+    """Write what the first edition left of a run, as far as it is looked at, and return its checkpoint."""
+    checkpoint = folder / "checkpoints" / "step-00000004"
+    checkpoint.mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: {prior: normal, flow_width: 256}\n")
+    (folder / "run.json").write_text(json.dumps({"id": "0123456789abcdef", "starts": [{"from_step": 0}]}))
+    (folder / "metrics.jsonl").write_text('{"step": 4, "loss": 1.0}\n')
+    contents = {
+        "config.json": json.dumps({"model": {"prior": "normal", "flow_width": 256}}),
+        "state.json": json.dumps({"format": 1, "step": 4}),
+        "model.safetensors": "",
+    }
+    for name, content in contents.items():
+        (checkpoint / name).write_text(content)
+    files = {
+        name: {"sha256": hashlib.sha256(content.encode()).hexdigest(), "size": len(content)}
+        for name, content in contents.items()
+    }
+    (checkpoint / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    return checkpoint
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "lock"}
+
+
+def test_a_checkpoint_of_the_first_edition_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    checkpoint = make_first_edition(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        load_model(checkpoint)
+    assert str(refusal.value) == (
+        f"{checkpoint} was written by the first edition of vae-dist, whose runs this one doesn't read: train again."
+    )
+
+
+def test_a_run_of_the_first_edition_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    checkpoint = make_first_edition(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        load_model(tmp_path)
+    assert str(refusal.value) == (
+        f"{checkpoint} was written by the first edition of vae-dist, whose runs this one doesn't read: train again."
+    )
+
+
+def test_a_run_of_the_first_edition_is_not_resumed_and_left_as_it_was(tmp_path: Path) -> None:
+    make_first_edition(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(UsageError) as refusal:
+        train(CONFIG, tmp_path)
+    assert str(refusal.value) == (
+        f"{tmp_path} is a run of the first edition of vae-dist, which this one can't go on with: "
+        "give another --out, or --fresh for a new run beside it."
+    )
+    assert contents(tmp_path) == before
+
+
+def test_a_failed_start_of_the_first_edition_is_begun_again_and_resumed(tmp_path: Path) -> None:
+    """It left a record of its start and nothing that a run could go on from."""
+    make_first_edition(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "metrics.jsonl").unlink()
+    for steps in (2, 4):
+        config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"steps": steps})})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="train.steps was 2")
+            assert train(config, tmp_path).status == "finished"
