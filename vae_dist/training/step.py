@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
@@ -58,8 +59,9 @@ class TrainStep:
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
         norm = torch.where(skipped, 0, norm)  # so that clipping leaves the gradient of a skipped step as it is
         self._move_weights(scheduled, norm, skipped)
-        sums = {name: torch.where(skipped, 0, value) for name, value in _sums(losses).items()}
-        return StepResult(sums, norm, skipped)
+        names = ["loss", *losses[0].metrics]
+        sums = torch.where(skipped, 0, _sums(losses)).unbind()
+        return StepResult(dict(zip(names, sums, strict=True)), norm, skipped)
 
     def _move_weights(self, scheduled: Scheduled, norm: Tensor, skipped: Tensor) -> None:
         optimizer = self._state.optimizer
@@ -79,13 +81,12 @@ class TrainStep:
         return torch.full((), value, device=self._device)
 
 
-def _sums(losses: list[Loss]) -> dict[str, Tensor]:
+def _sums(losses: list[Loss]) -> Float[Tensor, " names"]:
     """Sum the loss and its metrics over the images of all parts.
 
     The sum of few float32 numbers is exact in float64. So under train.reduce exact, whose parts are single
     micro-batches, it is the same however they are shared out.
     """
-    names = ["loss", *losses[0].metrics]
     parts = [torch.stack([loss.loss.detach(), *loss.metrics.values()]).sum(1) for loss in losses]
     dtype = wide_dtype(parts[0].device)
-    return dict(zip(names, torch.stack(parts).to(dtype).sum(0), strict=True))
+    return torch.stack(parts).to(dtype).sum(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from vae_dist.checkpoint import Snapshot, Window
 from vae_dist.config import Config
@@ -26,7 +27,7 @@ from vae_dist.training.setup import Setup
 from vae_dist.training.step import StepResult
 
 # Sent beside the metrics of a step.
-STOP, MINUTES_UP, SKIPPED, TAKEN, GRAD_NORM = "stop:", "minutes up", "skipped", "taken", "grad_norm"
+STOP, MINUTES_UP, SKIPPED, GRAD_NORM = "stop:", "minutes up", "skipped", "grad_norm"
 
 
 class Trainer:
@@ -115,9 +116,12 @@ class Trainer:
         zero = float(self._group.is_rank_zero)  # counts once what is the same everywhere
         minutes_up = time.monotonic() - self._saved_at > 60 * self._config.train.checkpoint_minutes
         flags = {f"{STOP}{reason}": float(self._signals.reason == reason) for reason in REASONS}
-        counts = {SKIPPED: zero * result.skipped, TAKEN: zero * ~result.skipped}
-        norm = {GRAD_NORM: zero * result.grad_norm}
-        self._metrics.send({**flags, MINUTES_UP: zero * minutes_up, **counts, **norm, **result.sums})
+        common: dict[str, Tensor | float] = {
+            MINUTES_UP: zero * minutes_up,
+            SKIPPED: zero * result.skipped,
+            GRAD_NORM: zero * result.grad_norm,
+        }
+        self._metrics.send({**flags, **common, **result.sums})
 
     def _receive(self, keep: int) -> None:
         """Take in the sums of all steps but the last `keep`."""
@@ -130,7 +134,7 @@ class Trainer:
             self._skipped += skipped
             self._skipped_in_a_row = (self._skipped_in_a_row + 1) * skipped
             check_skipped(self._skipped_in_a_row, self._received, self._setup.train_state.model)
-            self._window_steps += round(values.pop(TAKEN))
+            self._window_steps += 1 - skipped
             self._window_sums.update({GRAD_NORM: values.pop(GRAD_NORM)})
             self._window_sums.update({name: total / images for name, total in values.items()})
 
