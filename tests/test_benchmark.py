@@ -8,7 +8,7 @@ from benchmarking.loops import Bare, ClassicVAE, Loop, Ours
 from benchmarking.rivals import Tutorial
 from benchmarking.rounds import Worker
 from benchmarking.rows import Row, measured, ratio
-from benchmarking.settings import CONV_128, HIERARCHICAL_128, MLP_128, Setting
+from benchmarking.settings import CONV_128, DIGITS_SHAPE, HIERARCHICAL_128, MLP_128, Setting
 
 from vae_dist.models import build_model
 
@@ -16,7 +16,7 @@ TINY = replace(MLP_128, batch_size=16, steps=9, train={"threads": 1})
 
 
 def test_a_ratio_is_the_median_of_ratios_round_by_round() -> None:
-    """And not the ratio of medians, which a slow minute would bend."""
+    """It isn't the ratio of medians, which a slow minute would distort."""
     row = ratio("ours / theirs", [20.0, 30.0, 2.0], [10.0, 10.0, 1.0])
     assert row.value == 2.0
     assert row.spread == (2.0, 3.0)
@@ -30,7 +30,7 @@ def test_a_figure_is_the_median() -> None:
     ("value", "better", "verdict"),
     [(1.1, "higher", "aim"), (0.95, "higher", "must"), (0.5, "higher", "short"), (0.1, "lower", "aim")],
 )
-def test_a_row_says_how_it_stands(value: float, better: str, verdict: str) -> None:
+def test_a_row_says_which_target_it_reaches(value: float, better: str, verdict: str) -> None:
     must, aim = (0.9, 1.0) if better == "higher" else (0.3, 0.15)
     assert Row("x", value, "×", better, must, aim).verdict == verdict  # type: ignore[arg-type]
 
@@ -44,23 +44,23 @@ def test_lower_is_better_where_it_says_so() -> None:
     assert Row("--help", 0.4, "s", "lower", 0.3, 0.15).verdict == "short"
 
 
-def test_the_hand_written_network_is_ours() -> None:
-    ours = build_model(MLP_128.config(steps=1).model, (1, 28, 28))
+def test_the_hand_written_network_has_the_shapes_of_ours() -> None:
+    ours = build_model(MLP_128.config(steps=1).model, DIGITS_SHAPE)
     shapes = sorted(tuple(parameter.shape) for parameter in ours.parameters())
     assert sorted(tuple(parameter.shape) for parameter in ClassicVAE().parameters()) == shapes
 
 
 @pytest.mark.parametrize("loop", [Ours, Bare, Floor, lambda setting: Tutorial(setting, workers=0)])
-def test_every_loop_gives_images_a_second(loop: type[Loop]) -> None:
-    told: list[float | None] = []
+def test_every_loop_measures_images_a_second(loop: type[Loop]) -> None:
+    speeds: list[float | None] = []
 
     def turn(speed: float | None) -> bool:
-        told.append(speed)
-        return len(told) < 3
+        speeds.append(speed)
+        return len(speeds) < 3
 
     loop(TINY).run(turn)  # type: ignore[call-arg]
-    assert told[0] is None
-    assert all(speed is not None and speed > 0 for speed in told[1:])
+    assert speeds[0] is None
+    assert all(speed is not None and speed > 0 for speed in speeds[1:])
 
 
 @pytest.mark.parametrize("setting", [TINY, replace(CONV_128, batch_size=8), replace(HIERARCHICAL_128, batch_size=8)])
@@ -71,7 +71,7 @@ def test_the_bare_loop_learns(setting: Setting) -> None:
     assert all((old != new).any() for old, new in zip(before, loop._parameters, strict=True))
 
 
-def test_a_worker_holds_a_loop_in_a_process_of_its_own() -> None:
+def test_a_worker_runs_a_loop_in_a_process_of_its_own() -> None:
     with Worker("bare", TINY) as worker:
         assert worker.round() > 0
         assert worker.peak_mib > 50

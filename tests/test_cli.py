@@ -1,4 +1,4 @@
-"""The program as its users meet it: help at once, pictures where promised, one clear sentence for a mistake."""
+"""The program as its users meet it: help at once, pictures where promised, one clear sentence about a mistake."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_version_is_told(vae_dist: Command) -> None:
+def test_the_version_option_prints_the_installed_version(vae_dist: Command) -> None:
     assert vae_dist("--version").stdout == f"{version('vae-dist')}\n"
     assert __version__ == version("vae-dist")
 
@@ -99,10 +99,10 @@ def test_evaluate_labels_its_figures(vae_dist: Command, trained: Path) -> None:
     assert record["nll"] <= record["neg_elbo"]
 
 
-def test_info_tells_of_machine_and_run(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
-    told = vae_dist("info", cwd=trained).stdout
-    assert "torch" in told
-    assert "step-00000300" in told
+def test_info_describes_machine_and_run(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    description = vae_dist("info", cwd=trained).stdout
+    assert "torch" in description
+    assert "step-00000300" in description
     assert "There is no trained model" in vae_dist("info").stdout
 
 
@@ -118,9 +118,9 @@ MISTAKES = {
     "fp16 on a CPU": (["train", "--precision", "fp16"], 2, "fp16 doesn't exist on cpu"),
     "no data": (["train", "--set", "data.name=binarized-mnist", "--set", "data.binarize=static"], 1, "was not found"),
     "no tracker": (["train", "--set", "tracking.trackers=[wandb]"], 2, "pip install 'vae-dist[wandb]'"),
-    "a stranger's folder": (["train", "--out", "full"], 2, "full is no run and not empty"),
+    "a folder that is no run": (["train", "--out", "full"], 2, "full is no run and not empty"),
     "a file for a folder": (["train", "--out", "file.txt"], 1, "file.txt"),
-    "half a walk": (["interpolate", "--start", "x.png"], 2, "Give both --start and --end"),
+    "one end of two": (["interpolate", "--start", "x.png"], 2, "Give both --start and --end"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Data: found in the order promised, checked, split and binarized."""
+"""Data sets: found along the search path, checked, split and binarized."""
 
 import gzip
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vae_dist.config import DataConfig
-from vae_dist.data import load_dataset, to_unit
+from vae_dist.config import BinarizedMnistConfig, DigitsConfig, MnistConfig, parse_config
+from vae_dist.data import Dataset, load_dataset, to_unit
 from vae_dist.data.digits import FILE
 from vae_dist.data.idx import read_idx_images
 from vae_dist.errors import UsageError, UserError
@@ -33,7 +33,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No data on this machine, and no network."""
     monkeypatch.delenv("VAE_DIST_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("vae_dist.data.search_path.SYSTEM_PLACES", (tmp_path / "system",))
+    monkeypatch.setattr("vae_dist.data.search_path.SYSTEM_FOLDERS", (tmp_path / "system",))
 
     def offline(*_: object) -> None:
         raise OSError("Network is unreachable")
@@ -41,45 +41,49 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vae_dist.data.mnist._fetch", offline)
 
 
-def mnist(**settings: object) -> DataConfig:
-    return DataConfig.model_validate({"name": "mnist", "val_size": 5, **settings})
+def mnist(**settings: object) -> MnistConfig:
+    return MnistConfig.model_validate({"val_size": 5, **settings})
+
+
+def images_of(dataset: Dataset, split: str) -> torch.Tensor:
+    return dataset.images(split, range(dataset.size(split)))
 
 
 def test_the_built_in_digits_are_real_and_small() -> None:
-    source = load_dataset(DataConfig())
-    assert {split: source.size(split) for split in source.splits} == {"train": 9000, "val": 1000}
-    assert source.image_shape == (1, 28, 28)
-    assert 0.128 < source.splits["train"].float().mean().item() / 255 < 0.134  # MNIST's is 0.1307
+    dataset = load_dataset(DigitsConfig())
+    assert {split: dataset.size(split) for split in dataset.splits} == {"train": 9000, "val": 1000}
+    assert dataset.image_shape == (1, 28, 28)
+    assert 0.128 < images_of(dataset, "train").float().mean().item() / 255 < 0.134  # MNIST's is 0.1307
     assert FILE.stat().st_size <= 1_600_000
 
 
 def test_val_is_the_end_of_train() -> None:
-    few = load_dataset(DataConfig(val_size=10))
-    all_of_them = load_dataset(DataConfig(val_size=0))
-    assert torch.equal(few.splits["val"], all_of_them.splits["train"][-10:])
+    few = load_dataset(DigitsConfig(val_size=10))
+    all_of_them = load_dataset(DigitsConfig(val_size=0))
+    assert torch.equal(images_of(few, "val"), images_of(all_of_them, "train")[-10:])
     with pytest.raises(UsageError, match="leaves nothing"):
-        load_dataset(DataConfig(val_size=10_000))
+        load_dataset(DigitsConfig(val_size=10_000))
 
 
 @pytest.mark.parametrize("layout", ["mnist", "MNIST/raw", "."])
 @pytest.mark.parametrize("compress", [False, True])
 def test_mnist_is_found_in_every_layout(tmp_path: Path, layout: str, compress: bool) -> None:
     put_mnist(tmp_path / "here" / layout, compress=compress)
-    source = load_dataset(mnist(root=tmp_path / "here"))
-    assert {split: source.size(split) for split in source.splits} == {"train": 25, "val": 5, "test": 10}
+    dataset = load_dataset(mnist(root=tmp_path / "here"))
+    assert {split: dataset.size(split) for split in dataset.splits} == {"train": 25, "val": 5, "test": 10}
 
 
-def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_path_is_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = ["system", "cache/vae-dist", "environment", "root"]
     monkeypatch.setenv("VAE_DIST_DATA", str(tmp_path / "environment"))
     for value, place in enumerate(order):
         put_mnist(tmp_path / place / "mnist", value)
-        source = load_dataset(mnist(root=tmp_path / "root"))
-        assert source.splits["test"][0, 0, 0, 0] == value
-        assert source.origin == str(tmp_path / place / "mnist")
+        dataset = load_dataset(mnist(root=tmp_path / "root"))
+        assert images_of(dataset, "test")[0, 0, 0, 0] == value
+        assert dataset.origin == str(tmp_path / place / "mnist")
 
 
-def test_nothing_found_tells_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_missing_data_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load_dataset(mnist(root=tmp_path / "root"))
     for part in (
@@ -109,7 +113,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, complaint: str)
     assert complaint in str(error.value)
 
 
-def test_a_cut_gzip_is_told(tmp_path: Path) -> None:
+def test_a_truncated_gzip_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(idx(3))[:-9])
     with pytest.raises(UserError, match=r"x\.gz can't be read"):
@@ -123,13 +127,15 @@ def test_mnist_is_not_taken_for_fashion(tmp_path: Path, monkeypatch: pytest.Monk
         load_dataset(mnist(name="fashion-mnist", root=tmp_path))
 
 
-def test_larochelles_draw_in_both_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_larochelles_draw_is_read_from_its_archive_and_from_its_text_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vae_dist.data.binarized_mnist.SIZES", {"train": 5, "valid": 2, "test": 3})
     bits = {
         name: np.random.default_rng(0).integers(0, 2, (n, 784), np.uint8)
         for name, n in (("train", 5), ("valid", 2), ("test", 3))
     }
-    config = DataConfig(name="binarized-mnist", binarize="static", root=tmp_path)
+    config = BinarizedMnistConfig(root=tmp_path)
     with pytest.raises(UserError, match=r"binarized_mnist.npz or binarized_mnist_train.amat"):
         load_dataset(config)
     for name, rows in bits.items():
@@ -138,28 +144,32 @@ def test_larochelles_draw_in_both_forms(tmp_path: Path, monkeypatch: pytest.Monk
     packed = {name: np.packbits(rows, axis=1) for name, rows in bits.items()}
     np.savez(tmp_path / "binarized_mnist.npz", allow_pickle=False, **packed)
     from_archive = load_dataset(config)
-    assert list(from_text.splits) == ["train", "val", "test"]
-    for split, images in from_text.splits.items():
-        assert torch.equal(images, from_archive.splits[split])
+    assert from_text.splits == from_archive.splits == ("train", "val", "test")
+    for split in from_text.splits:
+        images = images_of(from_text, split)
+        assert torch.equal(images, images_of(from_archive, split))
         assert set(images.unique().tolist()) <= {0, 255}
-    with pytest.raises(UsageError, match="val split of its own"):
-        load_dataset(config.model_copy(update={"val_size": 1}))
 
 
-def test_an_archive_damaged_anywhere_is_told(tmp_path: Path) -> None:
+def test_larochelles_draw_has_a_val_split_and_takes_no_val_size() -> None:
+    with pytest.raises(UsageError, match=r"data\.name binarized-mnist has no val_size, but digits"):
+        parse_config({"data": {"name": "binarized-mnist", "val_size": 1}}, "here")
+
+
+def test_an_archive_damaged_anywhere_is_an_error(tmp_path: Path) -> None:
     archive = tmp_path / "binarized_mnist.npz"
     np.savez_compressed(archive, allow_pickle=False, **{name: np.eye(98, dtype=np.uint8) for name in ("train", "test")})
     whole = archive.read_bytes()
     for place in range(0, len(whole), 7):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"binarized_mnist.npz (can't be read|is damaged)"):
-            load_dataset(DataConfig(name="binarized-mnist", binarize="static", root=tmp_path))
+            load_dataset(BinarizedMnistConfig(root=tmp_path))
 
 
 def test_a_static_draw_is_the_same_in_every_run_and_has_the_right_mean() -> None:
-    grey = load_dataset(DataConfig(binarize="none")).splits["val"]
-    static = load_dataset(DataConfig(binarize="static", val_size=500)).splits["val"]
-    again = load_dataset(DataConfig(binarize="static")).splits["val"][-500:]
+    grey = images_of(load_dataset(DigitsConfig(binarize="none")), "val")
+    static = images_of(load_dataset(DigitsConfig(binarize="static", val_size=500)), "val")
+    again = images_of(load_dataset(DigitsConfig(binarize="static")), "val")[-500:]
     assert torch.equal(static, again)
     assert static.float().mean().item() == pytest.approx(grey[-500:].float().mean().item(), abs=0.3)
 

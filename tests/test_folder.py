@@ -1,4 +1,4 @@
-"""Pictures of one's own: which are found, what becomes of them, and what is told of those that don't fit."""
+"""Folders of pictures: which files are read, how they are split and resized, and which ones are errors."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import Command
-from vae_dist.config import DataConfig, parse_config
+from vae_dist.config import FolderConfig, parse_config
 from vae_dist.data import Dataset, load_dataset
 from vae_dist.errors import UsageError, UserError
 
@@ -25,7 +25,11 @@ def put(path: Path, colour: tuple[int, int, int] = COLOURS["red"], width: int = 
 
 
 def load(root: Path, **settings: object) -> Dataset:
-    return load_dataset(DataConfig.model_validate({"name": "folder", "root": root, "binarize": "none", **settings}))
+    return load_dataset(FolderConfig.model_validate({"root": root, "binarize": "none", **settings}))
+
+
+def images_of(dataset: Dataset, split: str) -> torch.Tensor:
+    return dataset.images(split, range(dataset.size(split)))
 
 
 def test_pictures_of_all_subfolders_are_one_split_of_which_a_tenth_is_held_out(tmp_path: Path) -> None:
@@ -34,41 +38,43 @@ def test_pictures_of_all_subfolders_are_one_split_of_which_a_tenth_is_held_out(t
         put(tmp_path / "blue" / "sea" / f"{number}.bmp", COLOURS["sea"])
     (tmp_path / "notes.txt").write_text("no picture")
     put(tmp_path / ".hidden.png")
-    source = load(tmp_path)
-    assert {split: source.size(split) for split in source.splits} == {"train": 18, "val": 2}
-    assert source.image_shape == (3, 8, 12)
-    every = torch.cat([source.splits["train"], source.splits["val"]])
+    dataset = load(tmp_path)
+    assert {split: dataset.size(split) for split in dataset.splits} == {"train": 18, "val": 2}
+    assert dataset.image_shape == (3, 8, 12)
+    every = torch.cat([images_of(dataset, split) for split in ("train", "val")])
     for colour in ("red", "sea"):
         assert (every == torch.tensor(COLOURS[colour]).view(3, 1, 1)).all((1, 2, 3)).sum() == 10
 
 
-def test_the_last_pictures_are_any_and_not_the_last_folder(tmp_path: Path) -> None:
+def test_pictures_of_all_folders_are_held_out_and_not_the_last_folder(tmp_path: Path) -> None:
     for number in range(100):
         put(tmp_path / ("a" if number < 50 else "b") / f"{number}.png", COLOURS["red" if number < 50 else "sea"], 2, 2)
-    held_out = load(tmp_path, val_size=40).splits["val"][:, 2, 0, 0]
+    held_out = images_of(load(tmp_path, val_size=40), "val")[:, 2, 0, 0]
     assert 10 <= int((held_out == COLOURS["sea"][2]).sum()) <= 30
-    assert torch.equal(held_out, load(tmp_path, val_size=40).splits["val"][:, 2, 0, 0])
+    assert torch.equal(held_out, images_of(load(tmp_path, val_size=40), "val")[:, 2, 0, 0])
 
 
-def test_train_val_and_test_are_splits(tmp_path: Path) -> None:
+def test_folders_named_train_val_and_test_are_splits(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 2), ("test", 1), ("others", 4)):
         for number in range(count):
             put(tmp_path / split / f"{number}.png")
-    source = load(tmp_path)
-    assert {split: source.size(split) for split in source.splits} == {"train": 3, "val": 2, "test": 1}
+    dataset = load(tmp_path)
+    assert {split: dataset.size(split) for split in dataset.splits} == {"train": 3, "val": 2, "test": 1}
+    with pytest.raises(UsageError, match="val split of its own"):
+        load(tmp_path, val_size=1)
 
 
 def test_pictures_are_grey_if_all_are(tmp_path: Path) -> None:
     put(tmp_path / "a.png", COLOURS["grey"])
     Image.fromarray(np.full((8, 12), 9, np.uint8)).save(tmp_path / "b.png")
-    source = load(tmp_path)
-    assert source.image_shape == (1, 8, 12)
-    assert sorted(source.splits["train"][:, 0, 0, 0].tolist()) == [7, 9]
+    dataset = load(tmp_path)
+    assert dataset.image_shape == (1, 8, 12)
+    assert sorted(images_of(dataset, "train")[:, 0, 0, 0].tolist()) == [7, 9]
     put(tmp_path / "c.png")
     assert load(tmp_path).image_shape == (3, 8, 12)
 
 
-def test_pictures_of_different_sizes_need_one(tmp_path: Path) -> None:
+def test_pictures_of_different_sizes_need_a_common_size(tmp_path: Path) -> None:
     put(tmp_path / "a.png", width=12, height=8)
     put(tmp_path / "b.png", width=8, height=12)
     with pytest.raises(UsageError, match=r"(12 × 8|8 × 12) pixels, and .* --set data\.size=PIXELS"):
@@ -76,9 +82,9 @@ def test_pictures_of_different_sizes_need_one(tmp_path: Path) -> None:
     assert load(tmp_path, size=6).image_shape == (3, 6, 6)
 
 
-def test_a_missing_folder_and_a_folder_without_pictures_are_told(tmp_path: Path) -> None:
+def test_a_missing_folder_and_a_folder_without_pictures_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--set data\.root=FOLDER"):
-        load_dataset(DataConfig(name="folder"))
+        load_dataset(FolderConfig())
     with pytest.raises(UserError, match=r"no folder .*nowhere"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no picture in"):
@@ -93,7 +99,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
-def test_a_name_needs_not_be_utf_8(tmp_path: Path) -> None:
+def test_a_file_name_needs_not_be_utf_8(tmp_path: Path) -> None:
     put(tmp_path / os.fsdecode(b"caf\xe9.png"))
     assert load(tmp_path, val_size=0).size("train") == 1
 
@@ -107,15 +113,15 @@ def test_a_picture_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pyte
         load(tmp_path, size=4)
 
 
-def test_a_size_is_for_folders() -> None:
-    with pytest.raises(UsageError, match=r"data.size is for data.name folder"):
+def test_only_a_folder_takes_a_size() -> None:
+    with pytest.raises(UsageError, match=r"data\.name digits has no size, but folder has"):
         parse_config({"data": {"size": 32}}, "here")
 
 
 def test_a_run_on_pictures_from_training_to_scores(tmp_path: Path, vae_dist: Command) -> None:
     for number in range(60):
         put(tmp_path / "pictures" / f"{number}.png", COLOURS["sea"], width=16 + number % 3, height=20)
-    network = ("model.width=8", "model.z_dim=4", "model.flow_width=8", "data.root=pictures", "data.size=16")
+    network = ("model.width=8", "model.z_dim=4", "model.prior.width=8", "data.root=pictures", "data.size=16")
     steps = ("train.steps=3", "train.batch_size=6", "train.micro_batches=2", "train.threads=1", "train.precision=fp32")
     trained = vae_dist("train", "folder", *(part for setting in network + steps for part in ("--set", setting)))
     assert trained.returncode == 0, trained.stderr

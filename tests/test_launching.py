@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 
 from tests.conftest import QUICK, clean_environment, run
-from vae_dist.distributed.launcher_env import has_launcher
-from vae_dist.errors import UsageError
 from vae_dist.distributed.launcher import free_port, rank_environment
-from vae_dist.distributed.process_group import _meeting_place, join_process_group
+from vae_dist.distributed.launcher_env import has_launcher
+from vae_dist.distributed.rendezvous import _store, join_process_group
+from vae_dist.errors import UsageError
 
 TRAIN = ("-m", "vae_dist", "train", *QUICK)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
@@ -30,11 +30,11 @@ def processes_of(folder: Path) -> int:
     return processes
 
 
-def test_torchruns_meeting_place_is_all_that_a_process_group_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate hands it on as it is on GPUs; on CPUs it adds rank and number of processes."""
+def test_torchruns_store_is_all_that_a_process_group_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate passes it on unchanged on GPUs; on CPUs it adds rank and number of processes."""
     for name, value in (rank_environment(0, 1, free_port()) | {"TORCHELASTIC_RESTART_COUNT": "1"}).items():
         monkeypatch.setenv(name, value)
-    dist.init_process_group("gloo", **_meeting_place(timedelta(seconds=20)))
+    dist.init_process_group("gloo", **_store(timedelta(seconds=20)))
     try:
         assert (dist.get_rank(), dist.get_world_size()) == (0, 1)
     finally:
@@ -59,7 +59,9 @@ def test_two_processes_are_two_ranks_of_one_run(tmp_path: Path, command: tuple[s
 
 
 @pytest.mark.parametrize("flags", [(), ("--cpu",)], ids=["plain", "--cpu"])
-def test_accelerates_dropped_wish_is_an_error_that_names_what_works(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_a_request_that_accelerate_drops_is_an_error_that_names_what_works(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     result = run(*ACCELERATE, "2", *flags, *TRAIN, cwd=tmp_path)
     assert result.returncode != 0
     assert result.stderr.count("started some that know of no others") == 1
@@ -85,7 +87,9 @@ def test_one_process_under_accelerate_trains(tmp_path: Path) -> None:
     ],
     ids=["MULTI_CPU", "FSDP", "dynamo"],
 )
-def test_what_a_config_of_accelerate_asks_for_in_vain_is_an_error(tmp_path: Path, content: str, outcome: str) -> None:
+def test_a_setting_of_accelerates_config_that_has_no_effect_is_an_error(
+    tmp_path: Path, content: str, outcome: str
+) -> None:
     (tmp_path / "accelerate.yaml").write_text(f"compute_environment: LOCAL_MACHINE\nnum_machines: 1\n{content}\n")
     launch = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml")
     result = run(*launch, *TRAIN, cwd=tmp_path)
@@ -94,7 +98,7 @@ def test_what_a_config_of_accelerate_asks_for_in_vain_is_an_error(tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_config_of_accelerate_gives_the_processes_it_asks_for_and_the_precision_is_settled(tmp_path: Path) -> None:
+def test_accelerates_config_gives_the_processes_it_asks_for_and_our_precision_overrides_its_own(tmp_path: Path) -> None:
     content = "distributed_type: MULTI_GPU\nnum_processes: 2\nmixed_precision: 'bf16'"
     (tmp_path / "accelerate.yaml").write_text(f"compute_environment: LOCAL_MACHINE\nnum_machines: 1\n{content}\n")
     launch = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml")
@@ -117,14 +121,14 @@ def test_a_config_of_accelerate_gives_the_processes_it_asks_for_and_the_precisio
         ("MASTER_PORT", "99999", "MASTER_PORT is 99999; ports end at 65535"),
     ],
 )
-def test_a_wish_that_cannot_be_granted_is_refused(tmp_path: Path, variable: str, value: str, message: str) -> None:
+def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path, variable: str, value: str, message: str) -> None:
     result = run(sys.executable, *TRAIN, cwd=tmp_path, **{variable: value})
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_process_that_nobody_joins_says_so(tmp_path: Path) -> None:
+def test_a_process_that_no_other_joins_fails_after_its_timeout(tmp_path: Path) -> None:
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     result = run(sys.executable, *TRAIN, "--set", "train.collective_timeout_s=3", cwd=tmp_path, **alone)
     assert result.returncode == 1
@@ -132,8 +136,8 @@ def test_a_process_that_nobody_joins_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_an_exported_precision_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the run would end with the shell that it was started from, nohup or not."""
+def test_an_exported_precision_is_not_taken_for_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it were, the run would end with the shell that it was started from, nohup or not."""
     for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "TORCHELASTIC_", "VAE_DIST_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
@@ -162,13 +166,13 @@ def test_processes_with_different_configs_are_refused(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    told = [rank.communicate()[1] for rank in ranks]
+    errors = [rank.communicate()[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [2, 2]
-    assert "Process 1: optim.lr is 0.2 in this process's config and 0.1 in process 0's" in told[0]
+    assert "Process 1: optim.lr is 0.2 in this process's config and 0.1 in process 0's" in errors[0]
     assert not (tmp_path / "runs" / "quickstart" / "checkpoints").exists()
 
 
-def test_an_error_is_told_once_and_not_once_for_each_rank(tmp_path: Path) -> None:
+def test_an_error_is_printed_once_and_not_once_for_each_rank(tmp_path: Path) -> None:
     data = ("--set", "data.name=binarized-mnist", "--set", "data.binarize=static")
     result = run(sys.executable, *TRAIN, *data, "--num-processes", "3", cwd=tmp_path)
     assert result.returncode == 1
@@ -176,6 +180,36 @@ def test_an_error_is_told_once_and_not_once_for_each_rank(tmp_path: Path) -> Non
     assert "Traceback" not in result.stderr
     usage = run(*TORCHRUN, "2", *TRAIN, "--nonsense", cwd=tmp_path)
     assert usage.stderr.count("No such option") == 1
+
+
+def test_a_usage_error_is_printed_even_if_rank_zero_is_the_last_to_start(tmp_path: Path) -> None:
+    """Rank 1 refuses accelerate's request, says nothing and exits seconds before rank 0 has read it."""
+    delay = "import os, time\ntime.sleep(4 if os.environ.get('RANK') == '0' else 0)\n"
+    (tmp_path / "sitecustomize.py").write_text(delay)
+    environment = {"PYTHONPATH": str(tmp_path), "ACCELERATE_USE_FSDP": "true"}
+    result = run(sys.executable, *TRAIN, "--num-processes", "2", cwd=tmp_path, **environment)
+    assert result.returncode == 2
+    assert result.stderr.count("FSDP is not supported") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_launcher_does_without_torch(tmp_path: Path) -> None:
+    """It costs two seconds at the start and half a gigabyte while the ranks train."""
+    command = [sys.executable, *TRAIN, "--set", "train.steps=1000000", "--num-processes", "2"]
+    launcher = subprocess.Popen(command, cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE)
+    try:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline()  # from rank 0
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        assert [maps_torch(int(child)) for child in children] == [True, True]
+        assert not maps_torch(launcher.pid)
+    finally:
+        launcher.kill()
+        launcher.communicate()  # until the ranks, which notice, have ended too
+
+
+def maps_torch(process: int) -> bool:
+    return "libtorch" in Path(f"/proc/{process}/maps").read_text()
 
 
 @pytest.mark.parametrize("processes", ["7", "100"])

@@ -17,7 +17,7 @@ CONFIG = "data: {name: mnist, root: ., val_size: 0}\nmodel: {h_dim: 8, z_dim: 2}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a config, data of another number of images for each split, and the line of two seeds."""
+    """A folder with a config, data with another number of images for each split, and the line of two seeds."""
     folder = tmp_path_factory.mktemp("reproduce")
     (folder / "own.yaml").write_text(CONFIG)
     (folder / "train-images-idx3-ubyte").write_bytes(idx(40))
@@ -56,12 +56,12 @@ def test_a_finished_seed_is_not_trained_again_and_an_unfinished_one_is_refused(f
     assert "was begun and not finished: delete it" in refused.stderr
 
 
-def test_a_config_that_was_changed_since_is_told(folder: Path) -> None:
+def test_a_config_that_has_changed_since_training_is_refused(folder: Path) -> None:
     (folder / "own.yaml").write_text(CONFIG.replace("steps: 3", "steps: 4"))
     refused = reproduce(folder)
     (folder / "own.yaml").write_text(CONFIG)
     assert refused.returncode == 1
-    assert "was trained by another own.yaml than there is now" in refused.stderr
+    assert "was trained by another own.yaml than the present one" in refused.stderr
 
 
 def test_grey_levels_under_a_bernoulli_are_refused_before_they_are_trained(folder: Path) -> None:

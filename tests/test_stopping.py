@@ -1,4 +1,4 @@
-"""Whoever is told to stop, and by whatever signal, the whole run stops after the same step and loses nothing."""
+"""Whichever process gets whichever signal, the whole run stops after the same step and loses nothing."""
 
 import contextlib
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_process
 
 
 class Running:
-    """A real `train` command under way, in a folder of its own."""
+    """A real `train` command that is running, in a folder of its own."""
 
     def __init__(self, folder: Path, *arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> None:
         self.run = folder / "run"
@@ -39,7 +40,7 @@ class Running:
             )
 
     def wait_until(self, condition: Callable[[], bool], longest_s: float = 60) -> None:
-        """Wait for something, which must come."""
+        """Wait for a condition, and fail if it isn't met in time."""
         deadline = time.monotonic() + longest_s
         while not condition():
             assert time.monotonic() < deadline, self.errors()
@@ -80,7 +81,7 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(tmp_path: Path, numb
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Start a command; whatever a failing test leaves is ended."""
+    """Start a command; end whatever a failing test leaves running."""
     started: list[Running] = []
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 
@@ -102,8 +103,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def stopped_whole(running: Running, status: str) -> None:
-    """See that the run says how it ended, and at the step of its checkpoint."""
+def assert_stopped_with_a_checkpoint(running: Running, status: str) -> None:
+    """Check that status.json says how the run ended, and that it ended at the step of its checkpoint."""
     found = running.status()
     assert found["status"] == status
     assert found["step"] == find_checkpoint(running.run).state.step
@@ -121,7 +122,7 @@ def test_a_signal_to_the_launcher_or_any_rank_stops_all_with_a_checkpoint(
     running.wait_until(running.is_training)
     os.kill(running.process.pid if isinstance(receiver, str) else running.ranks()[receiver], number)
     assert running.process.wait(30) == 75, running.errors()
-    stopped_whole(running, "preempted")
+    assert_stopped_with_a_checkpoint(running, "preempted")
 
 
 def test_nohup_lets_a_run_outlive_its_terminal(start: Callable[..., Running]) -> None:
@@ -133,10 +134,10 @@ def test_nohup_lets_a_run_outlive_its_terminal(start: Callable[..., Running]) ->
     assert running.process.poll() is None
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(30) == 75, running.errors()
-    stopped_whole(running, "preempted")
+    assert_stopped_with_a_checkpoint(running, "preempted")
 
 
-def test_a_signal_in_an_evaluation_is_heard_within_20_seconds(start: Callable[..., Running]) -> None:
+def test_a_signal_during_an_evaluation_stops_the_run_within_20_seconds(start: Callable[..., Running]) -> None:
     """A wide model that is scored after every step, so that it is scored nearly all the time."""
     wide = ("--set", "model.h_dim=4000", "--set", "data.val_size=8000", "--set", "train.eval_every=1")
     running = start(*ENDLESS, *wide, "--num-processes", "3")
@@ -145,7 +146,7 @@ def test_a_signal_in_an_evaluation_is_heard_within_20_seconds(start: Callable[..
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(60) == 75, running.errors()
     assert time.monotonic() - began < 20
-    stopped_whole(running, "preempted")
+    assert_stopped_with_a_checkpoint(running, "preempted")
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -154,7 +155,7 @@ def test_ctrl_c_stops_with_a_checkpoint(start: Callable[..., Running], processes
     running.wait_until(running.is_training)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(30) == 130, running.errors()
-    stopped_whole(running, "interrupted")
+    assert_stopped_with_a_checkpoint(running, "interrupted")
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -195,7 +196,7 @@ def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Runn
 
 
 @pytest.mark.parametrize(("reason", "code"), [("preempted", 75), ("interrupted", 130)])
-def test_ranks_that_are_stopped_before_they_know_how_are_spoken_for(
+def test_the_launcher_reports_ranks_that_were_stopped_before_they_had_signal_handlers(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], reason: StopReason, code: int
 ) -> None:
     signals = StopSignals()
@@ -203,6 +204,38 @@ def test_ranks_that_are_stopped_before_they_know_how_are_spoken_for(
     assert launch(2, ["train", *QUICK, "--out", str(tmp_path / "run")], signals) == code
     assert capfd.readouterr().err.endswith("Stopped before the first step.\n")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_between_the_starts_of_two_ranks_stops_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(Popen(command, **options))
+        if len(started) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return started[-1]
+
+    Popen = subprocess.Popen
+    monkeypatch.setattr("vae_dist.distributed.launcher.subprocess.Popen", start)
+    with StopSignals() as signals:
+        assert launch(2, ["train", *QUICK, *ENDLESS, "--out", str(tmp_path / "run")], signals) == 75
+    assert len(started) == 2
+    assert not any(is_alive(rank.pid) for rank in started)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_run_that_cannot_write_its_checkpoint_after_a_signal_has_failed(
+    start: Callable[..., Running], processes: str
+) -> None:
+    running = start(*ENDLESS, "--num-processes", processes)
+    running.wait_until(running.is_training)
+    (running.run / "checkpoints").write_text("a file where the folder should be")
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(30) == 1, running.errors()
+    assert running.errors().count("can't be written: File exists") == 1
+    assert "Traceback" not in running.errors()
+    assert running.status()["status"] == "failed"
+    assert "can't be written" in str(running.status()["message"])
 
 
 @pytest.mark.parametrize("victim", ["launcher", "rank"])
@@ -215,7 +248,7 @@ def test_no_process_outlives_the_run(start: Callable[..., Running], victim: str)
     running.wait_until(lambda: not any(map(is_alive, ranks)), 30)
     returncode = running.process.wait(30)
     if victim == "launcher":
-        stopped_whole(running, "preempted")
+        assert_stopped_with_a_checkpoint(running, "preempted")
     else:
         assert returncode == 1
         assert running.status()["status"] == "failed"
@@ -237,10 +270,10 @@ def test_a_rank_that_dies_before_it_has_met_the_others_ends_them(start: Callable
     [((*TORCHRUN, "2"), signal.SIGKILL), (ACCELERATE, signal.SIGTERM)],
     ids=["torchrun, SIGKILL", "accelerate launch, SIGTERM"],
 )
-def test_no_process_outlives_anybody_elses_launcher(
+def test_no_process_outlives_torchrun_or_accelerate(
     start: Callable[..., Running], launcher: tuple[str, ...], number: signal.Signals
 ) -> None:
-    """accelerate dies of SIGTERM without telling the process it started."""
+    """accelerate dies of SIGTERM and doesn't forward it to the process that it started."""
     running = start(*ENDLESS, launcher=launcher)
     running.wait_until(running.is_training)
     ranks = running.ranks()
@@ -248,7 +281,7 @@ def test_no_process_outlives_anybody_elses_launcher(
     running.process.send_signal(number)
     running.process.wait(30)
     running.wait_until(lambda: not any(map(is_alive, ranks)), 30)
-    stopped_whole(running, "preempted")
+    assert_stopped_with_a_checkpoint(running, "preempted")
 
 
 def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_in_the_same_bits(

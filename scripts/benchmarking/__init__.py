@@ -1,1 +1,1 @@
-"""What `scripts/benchmark` measures, and against what."""
+"""The measurements of `scripts/benchmark`."""

@@ -1,4 +1,4 @@
-"""Measure, in one run on one machine, and print every figure beside its target.
+"""Measure speed and memory in one run on one machine, and print every figure beside its target.
 
 Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the CPU and
 on the built-in digits.
@@ -16,32 +16,32 @@ from rich.console import Console
 
 from benchmarking.commands import scoring, starts
 from benchmarking.processes import communication, processes
-from benchmarking.rounds import Tell
+from benchmarking.rounds import Log
 from benchmarking.rows import Row, as_table
 from benchmarking.training import growth, training
 from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.runs.provenance import versions
 
-WIDTH = 120  # of what goes into a file
-SECTIONS: dict[str, Callable[[int, Tell], list[Row]]] = {
+WIDTH = 120  # characters, where the output is no terminal
+SECTIONS: dict[str, Callable[[int, Log], list[Row]]] = {
     "training": training,
     "processes": processes,
     "scoring": scoring,
     "starts": starts,
     "growth": growth,
-    "communication": lambda _, tell: communication(tell),
+    "communication": lambda _, log: communication(log),
 }
 
 
 def main() -> None:
-    """Parse the command line, measure, and tell."""
+    """Parse the command line, measure, and print tables."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__.split("\n\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all unless named")
-    parser.add_argument("--rounds", type=count, default=5, metavar="N", help="of which medians are taken")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; default: all of them")
+    parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there too")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(SECTIONS)}")
     console, progress = Console(), Console(stderr=True, style="dim")
     if not console.is_terminal:
         console.width = WIDTH
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def machine() -> str:
-    """Processor, cores and versions."""
+    """Describe the processor, its cores and the versions of packages."""
     flags = ", ".join(sorted(cpu_flags() & FAST_BF16_FLAGS)) or "no fast bf16"
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"

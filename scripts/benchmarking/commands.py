@@ -1,4 +1,4 @@
-"""What a user waits for besides training, and how much memory scoring takes."""
+"""Measure how long commands take, and how much memory scoring takes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from machine import peak_mib
 
-from benchmarking.rounds import ENVIRONMENT, Tell, compare, take_turns
+from benchmarking.rounds import ENVIRONMENT, Log, compare, take_turns
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import MLP_128
 
@@ -19,8 +19,8 @@ FEW, MANY = 50, 5000  # draws of z an image
 SCORED = 500  # images
 
 
-def starts(rounds: int, tell: Tell) -> list[Row]:
-    """Seconds until a command has answered."""
+def starts(rounds: int, log: Log) -> list[Row]:
+    """Measure how many seconds commands take."""
     with tempfile.TemporaryDirectory() as folder:
         run = _trained(Path(folder))
         sample = ("-m", "vae_dist", "sample", "--n", "64", "--checkpoint", str(run), "--out", f"{folder}/samples.png")
@@ -31,8 +31,8 @@ def starts(rounds: int, tell: Tell) -> list[Row]:
             "vae-dist sample --n 64": lambda: _seconds(*sample),
         }
         for measure in measures.values():
-            measure()  # the first time, files are read from disk
-        results = take_turns(measures, rounds, tell)
+            measure()  # the first call reads files from disk
+        results = take_turns(measures, rounds, log)
     extra = [a - b for a, b in zip(results["vae-dist sample --n 64"], results["import torch"], strict=True)]
     targets = {"vae-dist --help": {"must": 0.3, "aim": 0.15}}
     return [
@@ -41,14 +41,14 @@ def starts(rounds: int, tell: Tell) -> list[Row]:
     ]
 
 
-def scoring(rounds: int, tell: Tell) -> list[Row]:
-    """Draws scored a second against their matrix products alone, and memory as draws get more."""
-    binary = replace(MLP_128, binarize="dynamic")  # there is no likelihood of grey levels under a Bernoulli
+def scoring(rounds: int, log: Log) -> list[Row]:
+    """Compare the speed of scoring with that of its matrix products, and its peak memory for few and many draws."""
+    binary = replace(MLP_128, binarize="dynamic")  # a Bernoulli of grey levels has no likelihood to score
     loops = {"IW evaluation": ("scoring", binary), "its matrix products": ("scoring floor", binary)}
-    results = compare(loops, rounds, tell)
+    results = compare(loops, rounds, log)
     with tempfile.TemporaryDirectory() as folder:
         run = _trained(Path(folder))
-        few, many = (_peak_mib(run, draws, tell) for draws in (FEW, MANY))
+        few, many = (_peak_mib(run, draws, log) for draws in (FEW, MANY))
     return [
         *(measured(f"{name}, MLP, fp32", results[name], "draws/s") for name in loops),
         ratio("IW evaluation / its matrix products, MLP, fp32", *(results[name] for name in loops), must=0.5, aim=0.7),
@@ -59,7 +59,7 @@ def scoring(rounds: int, tell: Tell) -> list[Row]:
 
 
 def _trained(folder: Path) -> Path:
-    """A run of a few steps."""
+    """Train for a few steps, and return the run's folder."""
     run = folder / "run"
     settings = ("train.steps=20", f"data.val_size={SCORED}")
     sets = [part for setting in settings for part in ("--set", setting)]
@@ -73,8 +73,8 @@ def _seconds(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
-def _peak_mib(run: Path, draws: int, tell: Tell) -> float:
-    tell(f"scoring with {draws} draws")
+def _peak_mib(run: Path, draws: int, log: Log) -> float:
+    log(f"scoring with {draws} draws")
     command = [sys.executable, "-m", "vae_dist", "evaluate", "--checkpoint", str(run), "--k", str(draws)]
     process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

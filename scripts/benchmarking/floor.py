@@ -1,4 +1,4 @@
-"""The arithmetic of a network alone, below which no loop can get."""
+"""Measure the arithmetic of a network alone, which bounds the speed of every loop."""
 
 import time
 
@@ -8,16 +8,15 @@ from torch.nn import functional as F
 
 from benchmarking.loops import OurNetwork, RoundByRound
 from benchmarking.settings import Setting
-from vae_dist.data import load_dataset
 
 
 class Floor(RoundByRound):
-    """What the linear and convolutional layers of a network take alone, forward and backward, and nothing else."""
+    """The linear and convolutional layers of a network alone, forward and backward."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        source = load_dataset(setting.config(steps=1).data)
-        network = OurNetwork(setting, source)
+        images = setting.training_images()[: setting.batch_size]
+        network = OurNetwork(setting)
         dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
         seen: list[tuple[nn.Module, tuple[int, ...], torch.memory_format]] = []
 
@@ -30,7 +29,7 @@ class Floor(RoundByRound):
         for layer in network.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 layer.register_forward_pre_hook(see)
-        network(source.images("train", range(setting.batch_size)) / 255)
+        network(images / 255)
         self._layers = [_Layer(layer, shape, layout, dtype) for layer, shape, layout in seen]
         self.round()
 
@@ -45,7 +44,7 @@ class Floor(RoundByRound):
 
 
 class _Layer:
-    """A layer's arithmetic, with random numbers."""
+    """The arithmetic of a layer, on random numbers."""
 
     def __init__(
         self, layer: nn.Module, shape: tuple[int, ...], layout: torch.memory_format, dtype: torch.dtype
@@ -59,13 +58,13 @@ class _Layer:
         self._gradient = torch.randn_like(self.forward())
 
     def forward(self) -> Tensor:
-        """The layer's output."""
+        """Compute the layer's output."""
         if self._padding is None:
             return F.linear(self._x, self._weight, self._bias)
         return F.conv2d(self._x, self._weight, self._bias, padding=self._padding)
 
     def backward(self, *, needs_input_gradient: bool) -> None:
-        """Gradients of weight, bias and, behind the first layer, input."""
+        """Compute the gradients of weight, bias and, behind the first layer, input."""
         if self._padding is None:
             self._gradient.T @ self._x
             if needs_input_gradient:

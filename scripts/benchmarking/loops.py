@@ -1,6 +1,6 @@
 """Loops that train the same network on the same images: ours, and the fastest that one can write by hand.
 
-Each is built once and then takes turns with the others; a turn gives images a second, start-up not counted.
+Each is built once and then takes turns with the others. A turn measures images a second; start-up doesn't count.
 """
 
 import contextlib
@@ -16,28 +16,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
-from vae_dist.data import Dataset, load_dataset
-from vae_dist.training.train_state import TrainState, StepResult
-from vae_dist.models import initial_model
+from benchmarking.settings import CLIP_NORM, DIGITS_SHAPE, EMA_DECAY, LEARNING_RATE, Setting
+from vae_dist.data.loader import Batch
 from vae_dist.losses import build_objective
+from vae_dist.models import initial_model
+from vae_dist.optim.schedules import Scheduled
 from vae_dist.training import train
+from vae_dist.training.step import StepResult, TrainStep
 
 WARM_UP_STEPS = 8
 ENDLESS = 10_000_000
-Turn = Callable[[float | None], bool]  # tells what the last turn gave, waits for the next, says whether there is one
+# Takes the speed of the last turn, waits for the next, and returns whether there is one.
+Turn = Callable[[float | None], bool]
 
 
 class Loop(Protocol):
-    """Something that trains."""
+    """A training loop that can be measured in turns."""
 
     def run(self, turn: Turn) -> None:
-        """Train for a round's steps at each turn, and tell images a second."""
+        """Train for a round's steps at each turn, and report images a second."""
         ...
 
 
 class RoundByRound(ABC):
-    """A loop that can be left and entered again."""
+    """A loop that can be left and resumed."""
 
     def run(self, turn: Turn) -> None:
         """See `Loop.run`."""
@@ -47,42 +49,42 @@ class RoundByRound(ABC):
 
     @abstractmethod
     def round(self) -> float:
-        """Images a second, over a round's steps."""
+        """Train for a round's steps, and return images a second."""
 
 
 class Ours:
     """`vae_dist.train` as users run it: noise keyed by step and image, logging, averages, checkpoints, signals.
 
-    One run, held up between its turns. Only the scores of the validation split are left out.
+    It is one run, paused between its turns. Only the evaluations on the validation split are left out.
     """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
 
     def run(self, turn: Turn) -> None:
-        """See `Loop.run`: from the beginning of a round's first step to the beginning of the next round's."""
-        images, untimed = self._setting.steps * self._setting.batch_size, TrainState.step
+        """See `Loop.run`; time counts from the first step of a round to the first step of the next."""
+        images, untimed = self._setting.steps * self._setting.batch_size, TrainStep.__call__
         began = 0.0
 
-        def timed(learner: TrainState, step: int) -> StepResult:
+        def timed(train_step: TrainStep, batch: Batch, scheduled: Scheduled) -> StepResult:
             nonlocal began
-            if step % self._setting.steps == WARM_UP_STEPS:
-                speed = images / (time.perf_counter() - began) if step > WARM_UP_STEPS else None
+            if batch.step % self._setting.steps == WARM_UP_STEPS:
+                speed = images / (time.perf_counter() - began) if batch.step > WARM_UP_STEPS else None
                 if not turn(speed):
                     raise _NoMoreTurnsError
                 began = time.perf_counter()
-            return untimed(learner, step)
+            return untimed(train_step, batch, scheduled)
 
         with (
             tempfile.TemporaryDirectory() as folder,
-            mock.patch.object(TrainState, "step", timed),
+            mock.patch.object(TrainStep, "__call__", timed),
             contextlib.suppress(_NoMoreTurnsError),
         ):
             train(self._setting.config(ENDLESS), Path(folder) / "run")
 
 
 class _NoMoreTurnsError(Exception):
-    """A run is left in the middle."""
+    """Raised to leave a run in the middle."""
 
 
 class ClassicVAE(nn.Module):
@@ -95,7 +97,7 @@ class ClassicVAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(20, 200), nn.ReLU(), nn.Linear(200, 784))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The negative ELBO."""
+        """Return the negative ELBO, the mean over images."""
         hidden = F.relu(self.hidden(x))
         mu, sigma = self.mu(hidden), F.softplus(self.sigma(hidden))
         logits = self.decoder(mu + sigma * torch.randn_like(sigma))
@@ -108,27 +110,26 @@ class ClassicVAE(nn.Module):
 class OurNetwork(nn.Module):
     """A model of ours with its ELBO, for loops that are not ours."""
 
-    def __init__(self, setting: Setting, source: Dataset) -> None:
+    def __init__(self, setting: Setting) -> None:
         super().__init__()
         config = setting.config(steps=1)
-        self.model = initial_model(config.model, source.image_shape, seed=0)
+        self.model = initial_model(config.model, DIGITS_SHAPE, seed=0)
         self.model.likelihood.validate = False
         self.objective = build_objective(config.objective, self.model, setting.batch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The negative ELBO."""
+        """Return the negative ELBO, the mean over images."""
         loss: Tensor = self.objective(x, torch.randn(1, len(x), self.model.noise_size)).loss
         return loss.mean()
 
 
 class Bare(RoundByRound):
-    """The limit: all images one tensor of bytes, a fused optimizer, clipping and averaging in a few kernels."""
+    """The upper limit: all images in one tensor, a fused optimizer, clipping and averaging in a few kernels."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        source = load_dataset(setting.config(steps=1).data)
-        self._images = source.splits["train"]
-        network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting, source)
+        self._images = setting.training_images()
+        network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting)
         if isinstance(network, ClassicVAE):
             self._images = self._images.flatten(1)
         self._parameters: list[Tensor] = list(network.parameters())

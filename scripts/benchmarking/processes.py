@@ -1,4 +1,4 @@
-"""What several processes cost and send: the same global batch on one and on more."""
+"""Measure what several processes cost and send, for the same global batch."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarking.rounds import ENVIRONMENT, Tell, take_turns
+from benchmarking.rounds import ENVIRONMENT, Log, take_turns
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import CONV_128, MLP_128, PRECISIONS, Setting
 from vae_dist.distributed.launcher import free_port, rank_environment
@@ -19,8 +19,8 @@ from vae_dist.distributed.launcher import free_port, rank_environment
 PROFILED_STEPS = 16
 
 
-def processes(rounds: int, tell: Tell) -> list[Row]:
-    """One process of two threads against two of one, and gradients added fast against exactly."""
+def processes(rounds: int, log: Log) -> list[Row]:
+    """Compare one process of two threads with two of one, and the exact reduction of gradients with ddp's."""
     one_thread = {"threads": 1}
     conv = replace(CONV_128, precision=PRECISIONS[-1], train=one_thread)
     mlp = replace(MLP_128, train={**one_thread, "micro_batches": 2})
@@ -32,7 +32,7 @@ def processes(rounds: int, tell: Tell) -> list[Row]:
         "MLP, 2 processes": (2, mlp),
         "MLP, 2 processes, exact": (2, replace(mlp, train={**mlp.train, **exact})),
     }
-    results = take_turns({name: partial(_together, *measure) for name, measure in measures.items()}, rounds, tell)
+    results = take_turns({name: partial(_together, *measure) for name, measure in measures.items()}, rounds, log)
     one, two, two_exact, mlp_fast, mlp_exact = results.values()
     return [
         *(measured(name, speeds, "images/s") for name, speeds in results.items()),
@@ -43,7 +43,7 @@ def processes(rounds: int, tell: Tell) -> list[Row]:
 
 
 def _together(count: int, setting: Setting) -> float:
-    """Images a second of all processes."""
+    """Return images a second of all processes together."""
     port = free_port()
     question = json.dumps({"loop": "ours", "setting": asdict(setting)}) + "\n{}\n"
     workers = []
@@ -62,21 +62,21 @@ def _together(count: int, setting: Setting) -> float:
                 text=True,
             )
         )
-    for worker in workers:  # all have to be asked before one is waited for
+    for worker in workers:  # all have to start before any is waited for
         assert worker.stdin is not None
         worker.stdin.write(question)
         worker.stdin.flush()
-    told = [worker.communicate() for worker in workers]
+    outputs = [worker.communicate() for worker in workers]
     if any(worker.returncode for worker in workers):
-        raise RuntimeError(f"A process failed:\n{told[0][1]}")
-    return float(json.loads(told[0][0].splitlines()[-1])["value"])
+        raise RuntimeError(f"A process failed:\n{outputs[0][1]}")
+    return float(json.loads(outputs[0][0].splitlines()[-1])["value"])
 
 
-def communication(tell: Tell) -> list[Row]:
-    """Collective calls and bytes that a process hands to them, a step, counted in a profiler's trace."""
+def communication(log: Log) -> list[Row]:
+    """Count collective calls a step, and the bytes that a process passes to them, in a profiler's trace."""
     rows = []
     for count in (1, 2, 3, 4):
-        tell(f"counting what {count} processes send")
+        log(f"counting what {count} processes send")
         calls, sent = _counted(count)
         rows.append(Row(f"quickstart, {count} processes: collective calls", calls, "a step", better="lower"))
         rows.append(Row(f"quickstart, {count} processes: bytes of each process", sent, "a step", better="lower"))
@@ -104,7 +104,7 @@ def _counted(count: int) -> tuple[float, float]:
 
 
 def _bytes(arguments: dict[str, Any]) -> int:
-    """Of the tensors that a collective call was given."""
+    """Return the size of the tensors passed to a collective call."""
     sizes = {"unsigned char": 1, "float": 4, "double": 8, "long int": 8}
     pairs = zip(arguments["Input Dims"], arguments["Input type"], strict=True)
     return sum(math.prod(shape) * sizes[kind] for shape, kind in pairs if kind in sizes)

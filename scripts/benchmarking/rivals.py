@@ -1,6 +1,7 @@
-"""What people would use instead: the tutorials' loop and pythae's trainer, on the same network and images."""
+"""Loops that people would use instead: the tutorials' and pythae's, on the same network and images."""
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,11 +13,10 @@ from torch.nn import functional as F
 
 from benchmarking.loops import WARM_UP_STEPS, ClassicVAE, RoundByRound
 from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
-from vae_dist.data import load_dataset
 
 
 class Tutorial(RoundByRound):
-    """The loop of the tutorials: torchvision's MNIST, which decodes image by image, a DataLoader, plain Adam."""
+    """The tutorials' loop: torchvision's MNIST, which decodes image by image, a DataLoader, plain Adam."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
         from torch.utils.data import DataLoader
@@ -24,10 +24,10 @@ class Tutorial(RoundByRound):
         from torchvision.transforms import ToTensor
 
         class Digits(MNIST):  # type: ignore[misc]
-            """The built-in digits; everything but the reading of files is torchvision's."""
+            """The built-in digits; everything but reading the files is torchvision's."""
 
             def __init__(self) -> None:
-                self.data = load_dataset(setting.config(steps=1).data).splits["train"][:, 0]
+                self.data = setting.training_images()[:, 0]
                 self.targets = torch.zeros(len(self.data), dtype=torch.int64)
                 self.transform, self.target_transform = ToTensor(), None
 
@@ -109,7 +109,7 @@ class Pythae(RoundByRound):
                 self.times.append(time.perf_counter())
 
         logging.getLogger("pythae").setLevel(logging.ERROR)
-        images = self._an_epoch(setting)
+        images = self._epoch(setting)
         config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
         self._setting, self._clock = setting, Clock()
         self._folder = tempfile.TemporaryDirectory()
@@ -127,15 +127,16 @@ class Pythae(RoundByRound):
         )
 
     def round(self) -> float:
-        """See `RoundByRound.round`: one epoch of as many images as a round takes."""
+        """See `RoundByRound.round`; a round is one epoch of as many images as it takes."""
         self._clock.times.clear()
         self._trainer.train()
         times = self._clock.times[WARM_UP_STEPS - 1 :]
         return (len(times) - 1) * self._setting.batch_size / (times[-1] - times[0])
 
     @staticmethod
-    def _an_epoch(setting: Setting) -> Tensor:
-        """As many images as a round and its warm-up take."""
-        images = load_dataset(setting.config(steps=1).data).splits["train"]
+    def _epoch(setting: Setting) -> Tensor:
+        """Return as many images as a round and its warm-up take."""
+        images = setting.training_images()
         count = (setting.steps + WARM_UP_STEPS) * setting.batch_size
-        return images.repeat(-(-count // len(images)), 1, 1, 1)[:count] / 255
+        repeated: Tensor = images.repeat(math.ceil(count / len(images)), 1, 1, 1)[:count] / 255
+        return repeated

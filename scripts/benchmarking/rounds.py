@@ -1,4 +1,4 @@
-"""Interleaved rounds: every contender has its own process and they take turns, so that a slow minute hits them all."""
+"""Run contenders in turns, each in a process of its own, so that a slow minute affects them all."""
 
 import json
 import os
@@ -14,15 +14,14 @@ from typing import Any, Self
 from benchmarking.settings import Setting
 
 SCRIPTS = Path(__file__).parent.parent
-# As the command line sets it for itself. The other loops get it too: on a machine with other work they would suffer
-# most without.
+# The command line sets GOMP_SPINCOUNT for itself. The other loops get it too: on a busy machine they gain most from it.
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "GOMP_SPINCOUNT": "20000", "PYTHONPATH": str(SCRIPTS)}
 Rounds = dict[str, list[float]]
-Tell = Callable[[str], None]  # what is being measured, for whoever waits
+Log = Callable[[str], None]  # takes a line of progress, which says what is being measured
 
 
 class Worker:
-    """A process that holds one loop."""
+    """A process that runs one loop."""
 
     def __init__(self, loop: str, setting: Setting) -> None:
         self.peak_mib = 0.0
@@ -37,7 +36,7 @@ class Worker:
         self.missing = self._ask({"loop": loop, "setting": asdict(setting)})["missing"]
 
     def round(self) -> float:
-        """Images a second."""
+        """Run a round, and return images a second."""
         answer = self._ask({})
         self.peak_mib = answer["peak_mib"]
         return float(answer["value"])
@@ -64,34 +63,34 @@ class Worker:
         self._process.communicate()
 
 
-def compare(contenders: Mapping[str, tuple[str, Setting]], rounds: int, tell: Tell) -> Rounds:
-    """Images a second of every contender in every round; one whose package isn't installed is left out."""
+def compare(contenders: Mapping[str, tuple[str, Setting]], rounds: int, log: Log) -> Rounds:
+    """Measure images a second of every contender in every round, leaving out those whose package isn't installed."""
     results: Rounds = {}
     with ExitStack() as stack:
         workers = {}
         for name, (loop, setting) in contenders.items():
-            tell(f"starting {name}")
+            log(f"starting {name}")
             worker = stack.enter_context(Worker(loop, setting))
             if worker.missing:
-                tell(f"left out: {name}, which needs {worker.missing}")
+                log(f"leaving out {name}, which needs {worker.missing}")
             else:
                 workers[name] = worker
         for worker in workers.values():
-            worker.round()  # the first is never like the others
+            worker.round()  # the first round is always slower
         for number in range(rounds):
             for name, worker in workers.items():
-                tell(f"round {number + 1} of {rounds}: {name}")
+                log(f"round {number + 1} of {rounds}: {name}")
                 results.setdefault(name, []).append(worker.round())
         for name, worker in workers.items():
             results[f"{name}, peak memory"] = [worker.peak_mib]
     return results
 
 
-def take_turns(measures: Mapping[str, Callable[[], float]], rounds: int, tell: Tell) -> Rounds:
-    """What every measure gives in every round."""
+def take_turns(measures: Mapping[str, Callable[[], float]], rounds: int, log: Log) -> Rounds:
+    """Call every measurement in every round, and return the values."""
     results: Rounds = {name: [] for name in measures}
     for number in range(rounds):
         for name, measure in measures.items():
-            tell(f"round {number + 1} of {rounds}: {name}")
+            log(f"round {number + 1} of {rounds}: {name}")
             results[name].append(measure())
     return results

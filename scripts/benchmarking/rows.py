@@ -1,4 +1,4 @@
-"""What a benchmark says: a name, a value with its unit and spread, and the target that it is held against."""
+"""The rows of a benchmark's tables: a name, a value with its unit and spread, and its target."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ class Row:
         name: what was measured.
         value: the median over rounds.
         unit: of the value.
-        better: which way.
-        must: what it has to reach, where there is a target.
-        aim: what it would best reach.
-        spread: lowest and highest of the rounds.
+        better: whether higher or lower values are better.
+        must: the value to reach, if there is a target.
+        aim: a better value that would be good to reach.
+        spread: the lowest and the highest value of all rounds.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """How it stands to its target."""
+        """Say which target is reached: "aim", "must" or, if neither, "short"; empty without a target."""
         sign = 1 if self.better == "higher" else -1
         if self.aim is not None and sign * self.value >= sign * self.aim:
             return "aim"
@@ -41,22 +41,22 @@ class Row:
         return "must" if sign * self.value >= sign * self.must else "short"
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
+        """Return the row as plain data."""
         return asdict(self)
 
 
 def measured(name: str, rounds: Sequence[float], unit: str, **target: Any) -> Row:
-    """A row of the median of some rounds."""
+    """Return the row of the median over rounds."""
     return Row(name, statistics.median(rounds), unit, spread=(min(rounds), max(rounds)), **target)
 
 
 def ratio(name: str, above: Sequence[float], below: Sequence[float], **target: Any) -> Row:
-    """A row of the median ratio of rounds that ran beside each other."""
+    """Return the row of the median of ratios, one for each round."""
     return measured(name, [a / b for a, b in zip(above, below, strict=True)], "×", **target)
 
 
 def as_table(title: str, rows: Sequence[Row]) -> Table:
-    """For a terminal."""
+    """Return the rows as a table for a terminal."""
     table = Table(title=title, title_justify="left")
     for heading in ("", "median", "lowest – highest", "must", "aim", "reached"):
         table.add_column(heading, justify="left" if heading in ("", "reached") else "right")

@@ -1,45 +1,44 @@
-"""Importance-weighted evaluation of a model, against the matrix products that it can't do without."""
+"""Measure importance-weighted evaluation, and the matrix products that it can't do without."""
 
 import time
-from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from benchmarking.loops import RoundByRound
-from benchmarking.settings import Setting
-from vae_dist.data import load_dataset
+from benchmarking.settings import DIGITS_SHAPE, Setting
+from vae_dist.data import ResidentDataset, load_dataset
+from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.inference.evaluation import BLOCK, chunk_size, evaluate
 from vae_dist.models import FlatModel, initial_model
-from vae_dist.distributed.process_group import join_process_group
 
 IMAGES, DRAWS = 2 * BLOCK, 500
 
 
 class Scoring(RoundByRound):
-    """`evaluate` with many draws of z on a few images."""
+    """`evaluate` with many draws of z, on a few images."""
 
     def __init__(self, setting: Setting) -> None:
-        join_process_group()  # as the command does; it sets what holds for the process
+        join_process_group()  # as the command does: it sets how the process keeps its memory
         config = setting.config(steps=1)
-        source = load_dataset(config.data)
-        self._source = replace(source, splits={**source.splits, "val": source.splits["val"][:IMAGES]})
-        self._model = initial_model(config.model, source.image_shape, seed=0).eval()
+        digits = load_dataset(config.data)
+        tensors = {"val": digits.images("val", range(IMAGES))}
+        self._dataset = ResidentDataset(digits.name, digits.origin, tensors, digits.binarization)
+        self._model = initial_model(config.model, DIGITS_SHAPE, seed=0).eval()
 
     def round(self) -> float:
-        """Draws scored a second."""
+        """Score all images, and return draws a second."""
         began = time.perf_counter()
-        evaluate(self._model, self._source, "val", k=DRAWS)
+        evaluate(self._model, self._dataset, "val", k=DRAWS)
         return IMAGES * DRAWS / (time.perf_counter() - began)
 
 
 class ScoringFloor(RoundByRound):
-    """The decoder's linear layers alone, on as many draws at once as `evaluate` takes."""
+    """The decoder's linear layers alone, on as many draws at once as `evaluate` scores."""
 
     def __init__(self, setting: Setting) -> None:
-        config = setting.config(steps=1)
-        model = initial_model(config.model, load_dataset(config.data).image_shape, seed=0)
+        model = initial_model(setting.config(steps=1).model, DIGITS_SHAPE, seed=0)
         assert isinstance(model, FlatModel)
         self._inputs: list[tuple[torch.Tensor, nn.Linear]] = []
         for layer in model.modules():
@@ -55,7 +54,7 @@ class ScoringFloor(RoundByRound):
 
     @torch.no_grad()
     def round(self) -> float:
-        """Draws taken through the layers a second."""
+        """Take as many draws through the layers, and return draws a second."""
         rounds = IMAGES * DRAWS // self._at_once
         began = time.perf_counter()
         for _ in range(rounds):

@@ -1,20 +1,23 @@
-"""What is trained in the comparisons: networks, batches, precisions."""
+"""The trainings that are compared: networks, batches, precisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vae_dist.config import Config
+from vae_dist.data import load_dataset
 from vae_dist.distributed.devices import best_precision
 
 CLASSIC = {"kind": "mlp", "h_dim": 200, "z_dim": 20}
-CONV = {"kind": "conv", "width": 64, "blocks": 4, "z_dim": 40, "prior": "flow", "flow_couplings": 6}
+CONV = {"kind": "conv", "width": 64, "blocks": 4, "z_dim": 40, "prior": {"kind": "flow", "couplings": 6}}
 HIERARCHICAL = {"kind": "hierarchical", "width": 32, "blocks": 1, "z_dim": 4, "groups": (2, 3), "patch": 2}
+DIGITS_SHAPE = (1, 28, 28)  # of the built-in digits
 CLIP_NORM, EMA_DECAY = 5.0, 0.999  # the defaults
-LEARNING_RATE = 1e-4  # small, so that no loop's numbers go astray
-# Where a CPU has no instructions for bf16, it takes a hundred times as long.
+LEARNING_RATE = 1e-4  # small, so that no loop diverges
+# On a CPU without instructions for bf16, it is a hundred times slower.
 PRECISIONS = ("fp32", "bf16") if best_precision(torch.device("cpu")) == "bf16" else ("fp32",)
 
 
@@ -23,14 +26,14 @@ class Setting:
     """A training that can be timed.
 
     Attributes:
-        name: for people.
-        model: the config's section.
+        name: the setting's name, for people.
+        model: the config's section `model`.
         batch_size: images a step.
-        steps: that make up a round.
-        binarize: the targets.
-        precision: of the networks.
-        compiled: by torch.compile.
-        train: more of the config's section.
+        steps: steps of a round.
+        binarize: how pixels become targets.
+        precision: what the networks compute in.
+        compiled: whether torch.compile compiles them.
+        train: more keys of the config's section `train`.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Setting:
     train: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self, steps: int) -> Config:
-        """Of a run of so many steps, with everything on that is on by default."""
+        """Return the config of a run of so many steps; whatever is on by default stays on."""
         return Config.model_validate(
             {
                 "data": {"binarize": self.binarize},
@@ -60,13 +63,18 @@ class Setting:
             }
         )
 
+    def training_images(self) -> Tensor:
+        """Return all training images, as bytes."""
+        dataset = load_dataset(self.config(steps=1).data)
+        return dataset.images("train", range(dataset.size("train")))
+
     @property
     def title(self) -> str:
-        """Name, precision and whether it is compiled."""
+        """Return name, precision and whether it is compiled, for people."""
         return f"{self.name}, {self.precision}{', compiled' if self.compiled else ''}"
 
 
-# The tutorials feed grey levels; so do the settings that are compared with them.
+# The tutorials train on grey levels; so do the settings that are compared with them.
 MLP_128 = Setting("MLP, batch 128", CLASSIC, 128, 800, binarize="none")
 MLP_512 = Setting("MLP, batch 512", CLASSIC, 512, 300, binarize="none")
 CONV_128 = Setting("conv, batch 128", CONV, 128, 40)
@@ -74,7 +82,7 @@ HIERARCHICAL_128 = Setting("hierarchical, batch 128", HIERARCHICAL, 128, 16)
 
 
 def variants(setting: Setting) -> list[Setting]:
-    """In all precisions that this CPU is fast in, eager and compiled."""
+    """Return the setting in all precisions that this CPU is fast in, eager and compiled."""
     return [
         replace(setting, precision=precision, compiled=compiled)
         for compiled in (False, True)

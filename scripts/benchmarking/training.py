@@ -1,12 +1,13 @@
-"""How fast training is, beside what people would use instead, a bare loop, and the arithmetic alone."""
+"""Measure the speed of training, against other loops, a bare loop, and the arithmetic alone."""
 
 from dataclasses import replace
 
-from benchmarking.rounds import Rounds, Tell, compare
+from benchmarking.rounds import Log, Rounds, compare
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import (
     CLASSIC,
     CONV_128,
+    DIGITS_SHAPE,
     HIERARCHICAL_128,
     MLP_128,
     MLP_512,
@@ -17,9 +18,9 @@ from benchmarking.settings import (
 from vae_dist.models import build_model
 
 OTHERS = ("tutorial, 0 workers", "tutorial, 2 workers", "pythae")
-# The least share of the bare loop's speed, by setting.
+# The share of the bare loop's speed to reach, by setting.
 SHARES = {MLP_128.name: 0.90, MLP_512.name: 0.93, CONV_128.name: 0.97, HIERARCHICAL_128.name: 0.97}
-# By setting and precision of ours: targets against the tutorials' loop and pythae, which compute in fp32.
+# Targets of the ratios to the tutorials' loop and pythae, which compute in fp32, by setting and precision of ours.
 AGAINST = {
     (MLP_128.name, "fp32"): ((3.3, 5), (1.8, 2.5)),
     (MLP_512.name, "fp32"): ((3.5, 5), (2.2, 4)),
@@ -27,13 +28,13 @@ AGAINST = {
 }
 
 
-def training(rounds: int, tell: Tell) -> list[Row]:
-    """All settings, in all precisions, eager and compiled."""
+def training(rounds: int, log: Log) -> list[Row]:
+    """Compare all settings, in all precisions, eager and compiled."""
     settings = (MLP_128, MLP_512, CONV_128, HIERARCHICAL_128)
-    return [row for setting in settings for row in _group(setting, rounds, tell)]
+    return [row for setting in settings for row in _group(setting, rounds, log)]
 
 
-def _group(setting: Setting, rounds: int, tell: Tell) -> list[Row]:
+def _group(setting: Setting, rounds: int, log: Log) -> list[Row]:
     contenders = {}
     for variant in variants(setting):
         contenders[f"ours, {variant.title}"] = ("ours", variant)
@@ -42,7 +43,7 @@ def _group(setting: Setting, rounds: int, tell: Tell) -> list[Row]:
             contenders[f"floor, {variant.title}"] = ("floor", variant)
     if setting in (MLP_128, MLP_512):
         contenders |= {f"{other}, {setting.title}": (other, setting) for other in OTHERS}
-    results = compare(contenders, rounds, tell)
+    results = compare(contenders, rounds, log)
     speeds = [measured(name, results[name], "images/s") for name in contenders if name in results]
     return [*speeds, *_shares(setting, results), *_against(setting, results), _memory(setting, results)]
 
@@ -83,15 +84,15 @@ def _memory(setting: Setting, results: Rounds) -> Row:
     return measured(name, results[name], "MiB", better="lower")
 
 
-def growth(rounds: int, tell: Tell) -> list[Row]:
-    """Milliseconds a step of ours, by batch and by parameters."""
+def growth(rounds: int, log: Log) -> list[Row]:
+    """Measure milliseconds a step of ours, by batch size and by parameters."""
     batches = [replace(MLP_128, name=f"batch {size}", batch_size=size, steps=200) for size in (128, 256, 512, 1024)]
     widths = [
         replace(MLP_128, name=f"{width} hidden units", model={**CLASSIC, "h_dim": width}, steps=200)
         for width in (200, 400, 800, 1600)
     ]
     settings = {setting.name: setting for setting in (*batches, *widths)}
-    results = compare({name: ("ours", setting) for name, setting in settings.items()}, rounds, tell)
+    results = compare({name: ("ours", setting) for name, setting in settings.items()}, rounds, log)
     return [
         measured(
             f"MLP, {name}, {_parameters(setting):,} parameters",
@@ -104,5 +105,5 @@ def growth(rounds: int, tell: Tell) -> list[Row]:
 
 
 def _parameters(setting: Setting) -> int:
-    model = build_model(setting.config(steps=1).model, (1, 28, 28))
+    model = build_model(setting.config(steps=1).model, DIGITS_SHAPE)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,6 +1,6 @@
-"""A process that holds one loop, and runs a round of it whenever it is asked: `python -m benchmarking.worker`.
+"""Run one loop in a process of its own, a round for each request: `python -m benchmarking.worker`.
 
-Reads what to hold as a line of JSON, answers with a line when it is ready, and with a line for each line after that.
+Reads what to run as a line of JSON, answers with a line when it is ready, and then with a line for each line it reads.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from benchmarking.settings import Setting
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed
-    wanted = json.loads(sys.stdin.readline())
+    os.dup2(2, 1)  # for whatever else is printed
+    request = json.loads(sys.stdin.readline())
     try:
-        loop = build(wanted["loop"], Setting(**wanted["setting"]))
+        loop = build(request["loop"], Setting(**request["setting"]))
     except ImportError as error:
         print(json.dumps({"missing": error.name}), file=answers, flush=True)
         return
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def build(name: str, setting: Setting) -> Loop:
-    """The loop of a name."""
+    """Build the loop with a name."""
     match name:
         case "ours":
             return Ours(setting)
@@ -59,7 +59,7 @@ def build(name: str, setting: Setting) -> Loop:
             return Scoring(setting)
         case "scoring floor":
             return ScoringFloor(setting)
-    raise ValueError(f"There is no loop called {name}.")
+    raise ValueError(f"There is no loop named {name}.")
 
 
 if __name__ == "__main__":
