@@ -56,7 +56,8 @@ class Loader:
         device: torch.device,
     ) -> None:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
-        self._seed, self._batch_size, self._micro_size = seed, batch_size, batch_size // micro_batches
+        self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
+        self._micro_size = batch_size // micro_batches
         self._noise_size, self._steps, self._device = noise_size, steps, device
 
     def __iter__(self) -> Iterator[Batch]:
@@ -68,12 +69,12 @@ class Loader:
 
     def _part(self, step: int, micro_batches: range) -> Part:
         start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
+        first = step * self._micro_batches  # counted from the beginning of the run
         size = self._dataset.size("train")
         indices = batch_indices(self._seed, step, self._batch_size, size, start, stop)
         noise = training_noise(
             self._seed,
-            step,
-            micro_batches,
+            range(first + micro_batches.start, first + micro_batches.stop),
             micro_size=self._micro_size,
             samples=self._samples_at(step),
             noise_size=self._noise_size,
