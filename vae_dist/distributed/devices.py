@@ -43,6 +43,11 @@ def device_name(device: torch.device) -> str:
     return str(device)
 
 
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype in which sums are kept on a device: float64, but Apple's GPUs have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def keep_freed_memory() -> None:
     """Make glibc keep freed blocks for the next batch.
 

@@ -60,7 +60,8 @@ class DoublyReparameterizedIWAE(Objective):
         log_weights = terms.log_weights(beta)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:  # the loss below brings the first factor of the square
-            z.register_hook(lambda gradient: gradient * (1 - beta + beta * normalised).unsqueeze(-1))
+            factor = (1 - beta + beta * normalised).unsqueeze(-1).to(z.dtype)
+            z.register_hook(lambda gradient: gradient * factor)
         bound = -(normalised * log_weights).sum(0)
         return _with_elbo(_bound(log_weights).detach() + bound - bound.detach(), terms)
 
@@ -76,4 +77,4 @@ def _bound(log_weights: Float[Tensor, "samples batch"]) -> Float[Tensor, " batch
 
 
 def _with_elbo(loss: Float[Tensor, " batch"], terms: LogTerms) -> Loss:
-    return Loss(loss, elbo_metrics(-terms.log_px.detach().mean(0), terms.rate.detach().sum(-1)))
+    return Loss(loss.float(), elbo_metrics(-terms.log_px.detach().mean(0), terms.rate.detach().sum(-1)))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_dist.distributed.devices import wide_dtype
 from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.distributions.likelihoods import Likelihood
 from vae_dist.distributions.priors import Density, Prior
@@ -33,8 +34,12 @@ class LogTerms(NamedTuple):
         return self._sampled_ratio.mean(0) if self.kl is None else self.kl
 
     def log_weights(self, beta: float | Float[Tensor, ""] = 1.0) -> Float[Tensor, "samples batch"]:
-        """Return log p(x|z) + beta · (log p(z) − log q(z|x)) of the samples (arXiv:1509.00519, eq. 8)."""
-        return self.log_px - beta * self._sampled_ratio.sum(-1)
+        """Return log p(x|z) + beta · (log p(z) − log q(z|x)) of the samples, in float64 (arXiv:1509.00519, eq. 8).
+
+        They are hundreds of nats, and only their differences count, of which float32 keeps five decimals.
+        """
+        dtype = wide_dtype(self.log_px.device)
+        return self.log_px.to(dtype) - beta * self._sampled_ratio.to(dtype).sum(-1)
 
     @property
     def _sampled_ratio(self) -> Float[Tensor, "samples batch groups"]:

@@ -7,12 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vae_dist.distributed.devices import wide_dtype
 from vae_dist.distributed.process_group import ProcessGroup
-
-
-def wide_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype in which sums are kept on a device: Apple's GPUs have no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class AsyncMetrics:

@@ -15,11 +15,11 @@ from torch.nn.utils import get_total_norm
 
 from vae_dist.config import OptimConfig
 from vae_dist.data.loader import Batch
+from vae_dist.distributed.devices import wide_dtype
 from vae_dist.losses import Loss
 from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless
 from vae_dist.optim.schedules import Scheduled
 from vae_dist.training.gradients import GradientReducer
-from vae_dist.training.metrics import wide_dtype
 from vae_dist.training.train_state import TrainState
 
 
