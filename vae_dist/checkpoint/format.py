@@ -70,7 +70,7 @@ class Window(Part):
 
 
 class Resolved(Part):
-    """What the config left open ("auto"), as it was settled at the start of the run."""
+    """Values for the config's "auto" settings, resolved once at the start of the run."""
 
     precision: Precision
     compile: bool
@@ -96,7 +96,7 @@ class State(Part):
 
 
 class TensorSpec(NamedTuple):
-    """What a tensor has to be, checked before it is read."""
+    """The shape and dtype that a tensor must have, checked before it is read."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype

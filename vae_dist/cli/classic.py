@@ -12,13 +12,13 @@ from vae_dist.cli.sample import sample
 
 
 def train() -> None:
-    """`train …` is `vae-dist train …`."""
+    """Run `vae-dist train` with the same arguments."""
     sys.argv[1:] = ["train", *sys.argv[1:]]
     main()
 
 
 def inference() -> None:
-    """`inference` draws a sample grid and a reconstruction grid."""
+    """Draw a grid of samples and one of reconstructions."""
     app = typer.Typer(name="inference", add_completion=False, pretty_exceptions_enable=False)
     app.command()(_draw_both)
     run(app)

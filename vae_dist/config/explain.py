@@ -11,7 +11,7 @@ from vae_dist.config.section import Kinds, Section, sections_in
 
 
 class Place(NamedTuple):
-    """Where in a config an error is."""
+    """The place of an error in a config."""
 
     keys: list[str]  # that lead there, as they are written
     section: type[Section]  # that the last key is in

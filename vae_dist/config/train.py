@@ -9,7 +9,7 @@ from vae_dist.errors import UsageError
 
 
 class TrainConfig(Section):
-    """How long to train, in what portions, on what, and how often to evaluate and save."""
+    """Length, batches, precision and threads of the training, and how often to log, evaluate and save."""
 
     steps: Count = Field(2000, description="optimizer steps of the whole run")
     batch_size: Count = Field(128, description="images a step, over all processes")
@@ -63,6 +63,6 @@ class TrainConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Where figures go besides the terminal and metrics.jsonl."""
+    """Trackers that receive figures, besides the terminal and metrics.jsonl."""
 
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()

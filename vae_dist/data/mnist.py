@@ -18,7 +18,7 @@ from vae_dist.errors import UserError
 VAL_SIZE = 10_000
 FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-# CRC-32 of all pixels. The two sets have files of the same names and sizes; this tells them apart.
+# CRC-32 of all pixels. The two sets have files of the same names and sizes; this distinguishes them.
 KNOWN_PIXELS = {
     0xF3639B56: "mnist",
     0xE4CA5F57: "mnist",

@@ -1,1 +1,1 @@
-"""The processes of a run: how they are launched, find each other, agree, and are told to stop."""
+"""The processes of a run: launching, rendezvous, collectives, signals and devices."""

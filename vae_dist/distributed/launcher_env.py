@@ -1,4 +1,4 @@
-"""What a launcher asks of the processes that it starts, read from the environment variables that it sets.
+"""The environment variables by which accelerate, torchrun and our launcher configure the processes they start.
 
 A request that can't be granted is refused and never dropped.
 """

@@ -1,1 +1,1 @@
-"""What a trained model gives: figures of merit, new images, latents and pictures."""
+"""Evaluation of trained models, sampling, encoding and decoding, and their pictures."""

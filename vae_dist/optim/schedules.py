@@ -70,5 +70,5 @@ def ema_decay_at(step: int, decay: float) -> float:
 
 
 def is_due(step: int, *, every: int | None, last: int) -> bool:
-    """Return whether something done `every` so many steps is due after `step` steps; always due after the `last`."""
+    """Return whether something done `every` n steps is due after `step` steps; always due after the `last`."""
     return step == last or (every is not None and step > 0 and step % every == 0)

@@ -1,1 +1,1 @@
-"""What a run shows of itself: summary, progress on the terminal, metrics.jsonl, trackers."""
+"""Reports of a run: its summary, progress on the terminal, metrics.jsonl and trackers."""

@@ -1,4 +1,4 @@
-"""Where the figures of a run go: the terminal, metrics.jsonl and trackers."""
+"""Reporting the figures of a run on the terminal, in metrics.jsonl and to trackers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What a figure depends on besides its config: the commit of the code, and the versions of its dependencies."""
+"""Provenance of a figure: the commit of the code, and the versions of its dependencies."""
 
 import subprocess
 from importlib.metadata import PackageNotFoundError, version

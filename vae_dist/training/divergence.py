@@ -1,4 +1,4 @@
-"""What to say when gradients stop being usable."""
+"""Diagnosis of a run whose gradients stop being usable."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""The call that trains: join the processes, claim the run folder, train, and record how it ended."""
+"""The public `train`: join the processes, claim the run folder, train, and record how it ended."""
 
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from vae_dist.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `train` ended."""
+    """The result of a call of `train`."""
 
     run: Path
     status: Literal["finished", "preempted", "interrupted"]

@@ -1,4 +1,4 @@
-"""How the gradients of all processes become one: fast, or exactly the same on any number of processes.
+"""Reducing the gradients of all processes: fast, or exactly the same on any number of processes.
 
 Both ways leave in `.grad` what accelerate's own backward pass would: the gradient of the mean loss over the global
 batch, times fp16's loss scale where there is one.

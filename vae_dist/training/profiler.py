@@ -1,4 +1,4 @@
-"""Where the time of a run's steps goes: torch's profiler over a few of them, as a trace to browse and a short table."""
+"""torch's profiler over a few steps of a run, as a trace to browse and a short table."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,31 +14,31 @@ TOP = 12
 
 
 @contextmanager
-def profiled(trace: Path, tell: Callable[[Table | str], None]) -> Iterator[Callable[[], None]]:
-    """While entered, what is yielded has to be called after every step.
+def profiled(trace: Path, report: Callable[[Table | str], None]) -> Iterator[Callable[[], None]]:
+    """Profile a few steps while entered; the function that is yielded has to be called after every step.
 
     Args:
-        trace: where to write what was seen, in Chrome's format.
-        tell: gets the operators that took most time.
+        trace: path to write to, in Chrome's format.
+        report: prints the operators that took most time.
     """
     from torch.profiler import profile, schedule
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell of a GPU that isn't there
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would warn of a GPU that isn't there
 
-    def keep(profiler: profile) -> None:
+    def write(profiler: profile) -> None:
         profiler.export_chrome_trace(str(trace))
-        tell(top_operators(profiler.key_averages()))
-        tell(f"{trace} has the whole of it: open it at ui.perfetto.dev.")
+        report(top_operators(profiler.key_averages()))
+        report(f"{trace} has all of it: open it at ui.perfetto.dev.")
 
     steps = schedule(wait=FIRST_STEP - WARM_UP, warmup=WARM_UP, active=STEPS, repeat=1)
-    with profile(schedule=steps, on_trace_ready=keep, record_shapes=True) as profiler:
+    with profile(schedule=steps, on_trace_ready=write, record_shapes=True) as profiler:
         yield profiler.step
     if profiler.step_num < FIRST_STEP + STEPS:
-        tell(f"The run was over before there was a profile: it takes {FIRST_STEP + STEPS} steps.")
+        report(f"The run was over before there was a profile: it takes {FIRST_STEP + STEPS} steps.")
 
 
 def top_operators(averages: Any) -> Table:
-    """The operators that took most time of their own: on the accelerator where there is one, else on the CPU."""
+    """Return a table of the operators that took most time of their own, on the accelerator or else on the CPU."""
     on_device = any(event.self_device_time_total for event in averages)
     attribute = "self_device_time_total" if on_device else "self_cpu_time_total"
     # Microseconds. A kernel's time is its operator's already, and must not count twice.

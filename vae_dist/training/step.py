@@ -1,7 +1,7 @@
 """One training step as a function of device tensors: nothing in it asks the device for a number.
 
-Whether a step is skipped is decided on the device, and what it gave is read later. fp16's loss scaler is the exception:
-it asks.
+Whether a step is skipped is decided on the device, and its metrics are read later. fp16's loss scaler is the exception:
+it waits for the device.
 """
 
 import math
@@ -24,7 +24,7 @@ from vae_dist.training.train_state import TrainState
 
 
 class StepResult(NamedTuple):
-    """What a step gave, on the device."""
+    """The result of a step, on the device."""
 
     sums: dict[str, Tensor]  # the loss and its metrics in nats, over this process's images; 0 if the step was skipped
     grad_norm: Tensor  # of the global batch; 0 if the step was skipped
