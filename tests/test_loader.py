@@ -89,8 +89,7 @@ def test_what_is_at_a_position_follows_from_seed_and_step(seed: int) -> None:
             micro_batch, place = divmod(position, micro_size)
             noise = training_noise(
                 seed,
-                batch.step,
-                [micro_batch],
+                [batch.step * MICRO_BATCHES + micro_batch],
                 micro_size=micro_size,
                 samples=2,
                 noise_size=NOISE_SIZE,
