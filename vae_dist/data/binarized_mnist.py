@@ -63,7 +63,10 @@ def _read_archive(path: Path) -> dict[str, UInt8[np.ndarray, "n pixels"]]:
 
 def _read_text(path: Path) -> UInt8[np.ndarray, "n pixels"]:
     """Read lines of 784 zeros and ones."""
-    characters = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    try:
+        characters = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}.") from error
     digits: UInt8[np.ndarray, " digits"] = characters[(characters == ord("0")) | (characters == ord("1"))] - ord("0")
     if digits.size % (SIDE * SIDE):
         raise UserError(f"{path} is damaged: {digits.size:,} digits are no whole number of images.")

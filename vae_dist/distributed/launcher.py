@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 from vae_dist.distributed.launcher_env import LAUNCHER_PID, has_launcher
 from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, StopSignals, handled_signals
@@ -43,7 +44,7 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
         UserError: a rank was killed; the others have been ended.
     """
     port = free_port()
-    ranks = [_start(rank, processes, port, arguments) for rank in range(processes)]
+    ranks: list[subprocess.Popen[bytes]] = []
     forwarded: list[int] = []
 
     def forward(number: int, frame: FrameType | None = None) -> None:
@@ -51,10 +52,12 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
         for rank in ranks:
             rank.send_signal(number)  # to those that have not ended
 
-    previous = {number: signal.signal(number, forward) for number in handled_signals()}
-    if signals.reason is not None:
-        forward(next(number for number, reason in SIGNALS.items() if reason == signals.reason))
+    previous: dict[int, Any] = {}
     try:
+        ranks.extend(_start(number, processes, port, arguments) for number in range(processes))
+        previous = {number: signal.signal(number, forward) for number in handled_signals()}
+        if signals.reason is not None:
+            forward(next(number for number, reason in SIGNALS.items() if reason == signals.reason))
         first_to_fail = _wait(ranks)
         codes = [rank.poll() for rank in ranks]  # None for those that are about to be killed
     finally:
