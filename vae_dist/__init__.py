@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "VariationalAutoEncoder", "evaluate", "load_model", "train"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Config": "vae_dist.config",
