@@ -12,7 +12,7 @@ Binarize = Annotated[
     Binarization,
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
-Root = Annotated[Path | None, Field(description="where to look first")]
+Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
 ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
 ]
@@ -33,7 +33,7 @@ class MnistConfig(Kind):
 
     builder: ClassVar[str] = "vae_dist.data.mnist:load_mnist"
 
-    name: Literal["mnist", "fashion-mnist"] = "mnist"
+    name: Literal["mnist", "fashion-mnist"] = Field("mnist", description="which of the two sets")
     root: Root = None
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
@@ -46,7 +46,7 @@ class BinarizedMnistConfig(Kind):
 
     name: Literal["binarized-mnist"] = "binarized-mnist"
     root: Root = None
-    binarize: Literal["static"] = "static"
+    binarize: Literal["static"] = Field("static", description="the images are a fixed draw already")
 
 
 class FolderConfig(Kind):

@@ -49,7 +49,9 @@ class MLPConfig(FlatModelConfig):
     kind: Literal["mlp"] = "mlp"
     h_dim: Count = Field(200, description="hidden units")
     depth: CountOrZero = Field(1, description="hidden layers each way; 0: linear")
-    activation: Activation = Field("relu", description="of hidden layers; gelu learns more a step")
+    activation: Activation = Field(
+        "relu", description="of hidden layers; gelu reached a better likelihood in the same steps"
+    )
 
 
 class ConvConfig(FlatModelConfig):
@@ -60,7 +62,7 @@ class ConvConfig(FlatModelConfig):
     kind: Literal["conv"] = "conv"
     width: Count = Field(64, description="channels")
     blocks: Count = Field(2, description="residual blocks each way")
-    patch: Count = Field(4, description="pixels to a side of a position")
+    patch: Count = Field(4, description="side of a patch, in pixels")
 
 
 class HierarchicalConfig(BaseModelConfig):
@@ -72,7 +74,7 @@ class HierarchicalConfig(BaseModelConfig):
     z_dim: Count = Field(20, description="latent dimensions at each position of each group")
     width: Count = Field(64, description="channels")
     blocks: Count = Field(2, description="residual blocks a group and a level")
-    patch: Count = Field(4, description="pixels to a side of the finest position")
+    patch: Count = Field(4, description="side of a patch at the finest level, in pixels")
     groups: tuple[Count, ...] = Field(
         (2, 3), min_length=1, description="latent groups at each resolution, the finest first"
     )

@@ -39,7 +39,9 @@ class IWAEConfig(BaseObjectiveConfig):
     builder: ClassVar[str] = "vae_dist.losses.iwae:build_iwae"
 
     kind: Literal["iwae"] = "iwae"
-    doubly_reparameterized: bool = Field(False, description="the encoder's gradient without its score term")
+    doubly_reparameterized: bool = Field(
+        False, description="use the doubly reparameterized gradient (arXiv:1810.04152)"
+    )
 
 
 ObjectiveConfig = Annotated[ELBOConfig | IWAEConfig, Kinds(default="elbo")]

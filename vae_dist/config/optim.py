@@ -7,6 +7,7 @@ from pydantic import Field
 from vae_dist.config.section import CountOrZero, Kind, Kinds
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+BETAS = "decay of the gradient's running mean and of its second moment (adamax: of its largest absolute value)"
 
 
 class BaseOptimConfig(Kind):
@@ -16,9 +17,13 @@ class BaseOptimConfig(Kind):
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="an L2 penalty")
     warmup_steps: CountOrZero = Field(0, description="steps over which the learning rate rises linearly")
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="after the warm-up; cosine: falls to 0 at train.steps; constant: stays"
+    )
     clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
-    skip_norm: float | None = Field(None, gt=0, description="a step with a larger gradient norm is skipped")
+    skip_norm: float | None = Field(
+        None, gt=0, description="a step with a larger gradient norm is skipped; null: only if it is not finite"
+    )
     ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weights' moving average; null: none")
 
 
@@ -28,7 +33,7 @@ class AdamWConfig(BaseOptimConfig):
     builder: ClassVar[str] = "vae_dist.optim.optimizers:build_adamw"
 
     kind: Literal["adamw"] = "adamw"
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description=BETAS)
     weight_decay: float = Field(0.0, ge=0, description="decoupled, times the learning rate")
 
 
@@ -38,7 +43,7 @@ class AdamaxConfig(BaseOptimConfig):
     builder: ClassVar[str] = "vae_dist.optim.optimizers:build_adamax"
 
     kind: Literal["adamax"] = "adamax"
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description=BETAS)
 
 
 class SGDConfig(BaseOptimConfig):

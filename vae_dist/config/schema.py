@@ -19,7 +19,7 @@ from vae_dist.config.train import TrackingConfig, TrainConfig
 class Config(Section):
     """A whole run. Equal configs on equal machines with equally many processes end in equal weights."""
 
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, order and noise")
     data: DataConfig = DigitsConfig()
     model: ModelConfig = MLPConfig()
     objective: ObjectiveConfig = ELBOConfig()

@@ -14,22 +14,26 @@ class TrainConfig(Section):
     steps: Count = Field(2000, description="optimizer steps of the whole run")
     batch_size: Count = Field(128, description="images a step, over all processes")
     micro_batches: Count = Field(8, description="equal parts of a batch: the unit of noise, at least one a process")
-    accumulate: Count = Field(1, description="forward passes a process splits its share of a batch into")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    accumulate: Count = Field(1, description="forward passes for a process's share of a batch; more take less memory")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="numbers the networks compute in; auto: bf16 where the hardware is fast at it, else fp32"
+    )
     reduce: Literal["ddp", "exact"] = Field(
         "ddp",
         description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
     )
-    compile: Switch = Field("auto", description="by torch.compile; auto: a run of 50,000 steps or more")
+    compile: Switch = Field(
+        "auto", description="compile the networks with torch.compile; auto: a run of 50,000 steps or more"
+    )
     threads: Count | None = Field(None, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
-    log_every: Count = Field(50, description="steps")
+    log_every: Count = Field(50, description="steps between lines of training figures")
     eval_every: Count = Field(
         500, description="steps between evaluations on the validation split; checkpoints are scored too"
     )
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     checkpoint_every: Count | None = Field(None, description="steps between checkpoints, besides the minutes")
-    keep_last: Count = Field(3, description="checkpoints kept, besides the best")
+    keep_last: Count = Field(3, description="newest checkpoints kept, besides the best")
     profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
     collective_timeout_s: float = Field(
         600.0, gt=0, le=1e6, description="seconds before a process gives up on the others"
@@ -65,4 +69,4 @@ class TrainConfig(Section):
 class TrackingConfig(Section):
     """Trackers that receive figures, besides the terminal and metrics.jsonl."""
 
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="which receive the logged figures")
