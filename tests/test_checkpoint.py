@@ -27,7 +27,7 @@ from vae_dist.checkpoint import (
 from vae_dist.config import Config
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError, UserError
-from vae_dist.models import ImageShape, build_model
+from vae_dist.models import build_model
 from vae_dist.optim.ema import EMA
 from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
 from vae_dist.runs.writer import RunWriter
@@ -186,7 +186,7 @@ def test_the_newest_whole_checkpoint_is_found_and_a_damaged_one_passed_over(tmp_
 
 def test_a_folder_without_a_checkpoint_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(UserError, match="holds no whole checkpoint"):
+    with pytest.raises(UserError, match="holds no intact checkpoint"):
         load_model(tmp_path)
     (tmp_path / "run.json").touch()
     with pytest.raises(UserError, match="has no checkpoint yet"):
@@ -197,7 +197,7 @@ def test_a_folder_without_a_checkpoint_is_refused_with_the_reason(tmp_path: Path
     with pytest.raises(UserError, match=r"no manifest\.json"):
         load_model(tmp_path / "step-00000001")
     (tmp_path / "checkpoints" / "step-00000001").mkdir()
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match="holds no whole checkpoint"):
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match="holds no intact checkpoint"):
         load_model(tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_averaged_weights_that_the_manifest_does_not_list_are_refused(path: Path
     (path / "ema.safetensors").unlink()
     resign(path)
     (path / "ema.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"step-00000005 is no whole checkpoint: its manifest\.json"):
+    with pytest.raises(UserError, match=r"step-00000005 is not intact: its manifest\.json"):
         load_model(path)
 
 
@@ -334,8 +334,8 @@ class WithHistory(TrainState):
 
     made: ClassVar[list["WithHistory"]] = []
 
-    def __init__(self, config: Config, image_shape: ImageShape, device: torch.device) -> None:
-        super().__init__(config, image_shape, device)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.history = {"a": torch.randn(3), "b/c": torch.randn(2, 2, dtype=torch.float64)}
         self.made.append(self)
 
@@ -369,16 +369,19 @@ def test_an_added_group_of_tensors_is_saved_in_its_own_file_and_restored(
     assert load_model(tmp_path).image_shape == (1, 28, 28)
 
 
-def test_a_run_does_not_resume_from_a_checkpoint_without_an_added_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("states", [(TrainState, WithHistory), (WithHistory, TrainState)], ids=["more", "fewer"])
+def test_a_run_does_not_resume_with_other_groups_and_keeps_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: tuple[type[TrainState], type[TrainState]]
 ) -> None:
+    monkeypatch.setattr("vae_dist.training.setup.TrainState", states[0])
     train(tiny(1), tmp_path)
-    monkeypatch.setattr("vae_dist.training.setup.TrainState", WithHistory)
+    monkeypatch.setattr("vae_dist.training.setup.TrainState", states[1])
     with (
         pytest.warns(UserWarning, match="train.steps was 1"),
-        pytest.raises(UserError, match=r"it has no history\.safetensors"),
+        pytest.raises(UsageError, match=r"version that keeps other tensors \(history\): resume it with that one"),
     ):
         train(tiny(2), tmp_path)
+    assert find_checkpoint(tmp_path).state.step == 1
 
 
 @pytest.mark.parametrize("group", ["model", "ema", "optimizer"])

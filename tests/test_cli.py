@@ -111,7 +111,7 @@ MISTAKES = {
     "no run": (["sample"], 1, "train one with `vae-dist train`"),
     "no checkpoint": (["sample", "--checkpoint", "absent"], 1, "There is no absent"),
     "temperature": (["sample", "--temperature", "nan"], 2, "nan is no number"),
-    "empty folder": (["sample", "--checkpoint", "empty"], 1, "empty holds no whole checkpoint"),
+    "empty folder": (["sample", "--checkpoint", "empty"], 1, "empty holds no intact checkpoint"),
     "no such config": (["train", "absent.yaml"], 2, "There is no config 'absent.yaml'"),
     "wrong key": (["train", "--set", "model.z=3"], 2, "unknown key model.z; did you mean model.z_dim?"),
     "out of range": (["train", "--set", "optim.lr=-1"], 2, "optim.lr is -1"),

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from vae_dist.checkpoint import Checkpoint
 from vae_dist.config import Config
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.errors import UsageError
 from vae_dist.losses.base import elbo_metrics
 from vae_dist.runs.run import Run
 from vae_dist.training import train
@@ -70,7 +72,7 @@ def test_a_metric_added_to_a_loss_is_logged_shown_and_kept_in_checkpoints(
     train(config(3), tmp_path / "run", console=Console(file=output, width=200))
     (line,) = [line for line in read_lines(tmp_path / "run") if "split" not in line]
     assert line["twice_the_rate"] == pytest.approx(2 * line["rate"])
-    assert f"twice_the_rate {line['twice_the_rate']:.2f}" in output.getvalue()
+    assert f" nats  twice_the_rate {line['twice_the_rate']:.4g}" in output.getvalue()
     assert Run(tmp_path / "run").metrics()["twice_the_rate"] == [line["twice_the_rate"]]
     window = Checkpoint.open(tmp_path / "run" / "checkpoints" / "step-00000002").state.window
     assert window.steps == 2
@@ -91,6 +93,30 @@ def test_a_metric_added_to_a_loss_is_averaged_over_a_window_that_a_resume_divide
     train(config(6), tmp_path / "parts")
     assert read_lines(tmp_path / "parts") == read_lines(tmp_path / "whole")
     assert "only_metric" in read_lines(tmp_path / "whole")[-2]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("beta", lambda rate: rate, "logs a metric named beta, which the training loop logs too: rename it"),
+        ("step", lambda rate: rate, "logs a metric named step"),
+        ("skipped_steps", lambda rate: rate, "logs a metric named skipped_steps"),
+        (
+            "mean_rate",
+            lambda rate: rate.mean(),
+            r"mean_rate of the loss has the shape \(\): give one",
+        ),
+    ],
+)
+def test_a_metric_that_cannot_be_logged_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, values: Callable[[Tensor], Tensor], message: str
+) -> None:
+    def with_another(distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
+        return {**elbo_metrics(distortion, rate), name: values(rate)}
+
+    monkeypatch.setattr("vae_dist.losses.elbo.elbo_metrics", with_another)
+    with pytest.raises(UsageError, match=message):
+        train(config(3), tmp_path / "run")
 
 
 def read_lines(run: Path) -> list[dict[str, Any]]:

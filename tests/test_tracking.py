@@ -25,7 +25,7 @@ class Pipe(io.StringIO):
 
 def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
     pipe = Pipe()
-    reporter = Reporter(Console(file=pipe, force_terminal=True), None, Config(), 100, 0)
+    reporter = Reporter(Console(file=pipe, force_terminal=True), [], Config(), 100, 0)
     reporter.start({"run": "here"})
     pipe.closed_there = True
     reporter.stop(1)
@@ -45,7 +45,7 @@ def test_a_tracker_that_fails_at_the_end_gives_a_warning(monkeypatch: pytest.Mon
     monkeypatch.setattr(accelerator, "init_trackers", lambda *_, **__: None)
     accelerator.trackers = [Failing(_blank=True)]
     config = Config.model_validate({"tracking": {"trackers": ["tensorboard"]}})
-    reporter = Reporter(None, None, config, 100, 0)
+    reporter = Reporter(None, [], config, 100, 0)
     reporter.start_trackers(accelerator, "x")
     with pytest.warns(UserWarning, match="The tracker failing didn't finish: nobody there"):
         reporter.stop(1)
@@ -59,4 +59,4 @@ def test_a_tracker_that_does_not_start_is_refused_in_one_sentence(monkeypatch: p
     monkeypatch.setattr(accelerator, "init_trackers", refuse)
     config = Config.model_validate({"tracking": {"trackers": ["wandb"]}})
     with pytest.raises(UserError, match=r"Tracking by wandb can't start: nobody is logged in\."):
-        Reporter(None, None, config, 100, 0).start_trackers(accelerator, "x")
+        Reporter(None, [], config, 100, 0).start_trackers(accelerator, "x")

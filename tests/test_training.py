@@ -62,7 +62,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(tmp_path:
         lines.write('{"step": 10, "neg_elbo": 1.0}\n{"step": 1')  # what a killed process had logged
     resumed = train(tmp_path, "parts", *settings, *steps, processes=processes)
     assert resumed.returncode == 0
-    assert "going on at step 7" in resumed.stdout
+    assert "resuming at step 7" in resumed.stdout
     assert "train.steps was 7 and is 12 now" in resumed.stderr
     assert tensor_files(tmp_path / "whole") == tensor_files(tmp_path / "parts")
     last = [line for line in metrics(tmp_path / "parts") if line["step"] > 7]
@@ -170,7 +170,7 @@ def test_a_skipped_step_changes_nothing_and_skipping_fifty_in_a_row_ends_the_run
     assert "every step since the last log was skipped" in few.stdout
     many = train(tmp_path, "many", *settings, "--set", "train.steps=100")
     assert many.returncode == 1
-    assert "above optim.skip_norm, for 50 steps up to step 50 (every single tensor is finite)" in many.stderr
+    assert "above optim.skip_norm, for 50 steps up to step 50 (all tensors are finite)" in many.stderr
     assert "Traceback" not in many.stderr
     assert json.loads((tmp_path / "many" / "status.json").read_text())["status"] == "failed"
 

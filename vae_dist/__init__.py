@@ -10,18 +10,36 @@ if TYPE_CHECKING:
     from vae_dist.checkpoint import load_model
     from vae_dist.config import Config
     from vae_dist.inference.evaluation import evaluate
+    from vae_dist.inference.generation import decode, encode, sample
     from vae_dist.models import VariationalAutoEncoder
-    from vae_dist.training import train
+    from vae_dist.runs.run import Run
+    from vae_dist.training import Outcome, train
 
-__all__ = ["Config", "VariationalAutoEncoder", "evaluate", "load_model", "train"]
+__all__ = [
+    "Config",
+    "Outcome",
+    "Run",
+    "VariationalAutoEncoder",
+    "decode",
+    "encode",
+    "evaluate",
+    "load_model",
+    "sample",
+    "train",
+]
 
 __version__ = "0.2.0"
 
 _HOMES = {
     "Config": "vae_dist.config",
+    "Outcome": "vae_dist.training",
+    "Run": "vae_dist.runs.run",
     "VariationalAutoEncoder": "vae_dist.models",
+    "decode": "vae_dist.inference.generation",
+    "encode": "vae_dist.inference.generation",
     "evaluate": "vae_dist.inference.evaluation",
     "load_model": "vae_dist.checkpoint",
+    "sample": "vae_dist.inference.generation",
     "train": "vae_dist.training",
 }
 

@@ -56,7 +56,7 @@ class FileEntry(Part):
 
 
 class Manifest(Part):
-    """Every file of a checkpoint. A folder with a manifest that matches is whole."""
+    """Every file of a checkpoint. A folder with a manifest that matches is intact."""
 
     format: Literal[2] = FORMAT
     files: dict[str, FileEntry]

@@ -42,7 +42,7 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class DamagedCheckpointError(UserError):
-    """A folder that is no whole checkpoint; the message says which and why."""
+    """A folder that is no intact checkpoint; the message says which and why."""
 
 
 class FirstEditionError(UserError):
@@ -68,7 +68,8 @@ class Checkpoint:
         config = parse_config(_read_json(path / CONFIG), origin=str(path / CONFIG))
         state = read_state(path)
         if files != {STATE, CONFIG, *map(file_name, state.groups)}:
-            raise DamagedCheckpointError(f"{path} is no whole checkpoint: its {MANIFEST} names {sorted(files)}.")
+            different = ", ".join(sorted(files ^ {STATE, CONFIG, *map(file_name, state.groups)}))
+            raise DamagedCheckpointError(f"{path} is not intact: its {MANIFEST} and {STATE} differ on {different}.")
         return cls(path, config, state)
 
     def check_dataset(self, dataset: Dataset, split: str) -> None:
@@ -130,7 +131,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
     """Open the checkpoint meant by a run folder or a checkpoint folder.
 
     Raises:
-        UserError: there is no such folder, or no whole checkpoint in it.
+        UserError: there is no such folder, or no intact checkpoint in it.
     """
     if not path.exists():
         raise UserError(f"There is no {path}; give the folder of a run or of a checkpoint.")
@@ -140,12 +141,12 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if newest is None and (path / "run.json").exists() and not checkpoint_folders(path / CHECKPOINTS):
         raise UserError(f"{path} has no checkpoint yet: one comes every train.checkpoint_minutes, and at the end.")
     if newest is None:
-        raise UserError(f"{path} holds no whole checkpoint; give the folder of a run or of a checkpoint.")
+        raise UserError(f"{path} holds no intact checkpoint; give the folder of a run or of a checkpoint.")
     return newest
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Open the newest whole checkpoint in a folder of them; damaged ones are passed over with a warning."""
+    """Open the newest intact checkpoint in a folder of them; damaged ones are passed over with a warning."""
     for path in checkpoint_folders(folder):
         try:
             return Checkpoint.open(path)
@@ -157,7 +158,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def rescue(folder: Path) -> None:
-    """Rename whole checkpoints into place whose process was killed before it could."""
+    """Rename complete checkpoints whose process was killed before it could."""
     for path in sorted(folder.glob(f"step-*{TEMPORARY}*")):
         final = path.with_name(path.name.partition(TEMPORARY)[0])
         if step_of(final) is None or final.exists():
@@ -179,7 +180,7 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 def _verify(path: Path) -> set[str]:
     """Return the names of a checkpoint's files, after comparing each with the manifest."""
     if not (path / MANIFEST).is_file():
-        raise DamagedCheckpointError(f"{path} is no whole checkpoint: it has no {MANIFEST}.")
+        raise DamagedCheckpointError(f"{path} is not intact: it has no {MANIFEST}.")
     content = _read_json(path / MANIFEST)
     if isinstance(content, dict) and content.get("format") == 1:
         raise FirstEditionError(

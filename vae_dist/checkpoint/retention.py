@@ -12,7 +12,7 @@ from vae_dist.errors import UserError
 def prune(folder: Path, keep_last: int, committed: int) -> None:
     """Delete the checkpoints that are neither among the `keep_last` newest nor the best.
 
-    Folders of later steps than the one just `committed` are damaged ones that a run went back behind: they don't count.
+    Folders of later steps than the one just `committed` are damaged ones that the run skipped: they don't count.
     """
     whole = [path for path in checkpoint_folders(folder) if (step_of(path) or 0) <= committed]
     old = whole[keep_last:]

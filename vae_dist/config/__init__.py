@@ -10,6 +10,7 @@ from vae_dist.config.data import (
     DataConfig,
     DigitsConfig,
     FolderConfig,
+    GivenDataConfig,
     MnistConfig,
 )
 from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
@@ -27,6 +28,7 @@ from vae_dist.config.model import (
     BaseModelConfig,
     ConvConfig,
     FlatModelConfig,
+    GivenModelConfig,
     HierarchicalConfig,
     MLPConfig,
     ModelConfig,
@@ -58,6 +60,8 @@ __all__ = [
     "FlowPriorConfig",
     "FolderConfig",
     "GaussianConfig",
+    "GivenDataConfig",
+    "GivenModelConfig",
     "HierarchicalConfig",
     "IWAEConfig",
     "Kind",

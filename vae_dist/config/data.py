@@ -61,6 +61,17 @@ class FolderConfig(Kind):
     val_size: ValSize = None
 
 
+class GivenDataConfig(Kind):
+    """Images that were given to `train` from Python."""
+
+    builder: ClassVar[str] = "vae_dist.data.given:not_given"
+
+    name: Literal["given"] = "given"
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+
+
 DataConfig = Annotated[
-    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig, Kinds(default="digits", key="name")
+    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | GivenDataConfig,
+    Kinds(default="digits", key="name", group="vae_dist.datasets"),
 ]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from vae_dist.config.schema import Config, all_fields, all_kinds
+from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.section import Kinds, Section, sections_in
 
 
@@ -19,18 +19,18 @@ class Place(NamedTuple):
     kinds: Mapping[str, type[Section]]  # that the section could be, by name
 
 
-def explain(error: ErrorDetails) -> str:
-    """Put an error into a sentence; for an unknown key or kind it names the nearest right one."""
-    place = _locate(error["loc"])
+def explain(error: ErrorDetails, root: type[Section]) -> str:
+    """Put an error in a config of class `root` into a sentence, which names the nearest right key or kind."""
+    place = _locate(error["loc"], root)
     key = ".".join(place.keys) or "config"
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {key}{_instead(place)}"
+            return f"unknown key {key}{_instead(place, root)}"
         case "union_tag_invalid":
             choice = error["ctx"]["discriminator"].strip("'")
-            return _wrong_kind(f"{key}.{choice}", error["input"][choice], list(all_kinds()[key]))
+            return _wrong_kind(f"{key}.{choice}", error["input"][choice], list(kinds_below(root)[key]))
         case "model_attributes_type":  # neither a word nor a mapping
-            return _wrong_kind(key, error["input"], list(all_kinds()[key]))
+            return _wrong_kind(key, error["input"], list(kinds_below(root)[key]))
         case "value_error":
             return error["msg"].removeprefix("Value error, ") + "."
         case _:
@@ -38,9 +38,9 @@ def explain(error: ErrorDetails) -> str:
             return f"{key} is {error['input']!r}: {message}."
 
 
-def _locate(location: Sequence[int | str]) -> Place:
+def _locate(location: Sequence[int | str], root: type[Section]) -> Place:
     """Follow pydantic's location, in which a section that comes in kinds is followed by the name of its kind."""
-    place = Place([], Config, "", {})
+    place = Place([], root, "", {})
     parts = [str(part) for part in location]
     while parts:
         place.keys.append(parts.pop(0))
@@ -61,7 +61,7 @@ def _wrong_kind(key: str, value: Any, kinds: Sequence[str]) -> str:
     return f"{key} is {value!r}; it should be {_listed(kinds, 'or')}{hint}"
 
 
-def _instead(place: Place) -> str:
+def _instead(place: Place, root: type[Section]) -> str:
     """Return what could be meant by an unknown key: another kind's, one with a similar name, or one elsewhere."""
     *above, name = place.keys
     if others := [kind for kind, section in place.kinds.items() if name in section.model_fields]:
@@ -70,15 +70,15 @@ def _instead(place: Place) -> str:
     similar = difflib.get_close_matches(name, known, n=1) or [key for key in known if key.startswith(name)]
     if similar:
         return f"; did you mean {'.'.join([*above, similar[0]])}?"
-    if elsewhere := _elsewhere(place.keys):
+    if elsewhere := _elsewhere(place.keys, root):
         return f"; did you mean {elsewhere}?"
     return f"; known here are {', '.join(known)}."
 
 
-def _elsewhere(keys: Iterable[str]) -> str | None:
+def _elsewhere(keys: Iterable[str], root: type[Section]) -> str | None:
     """Return the key of that name in any section, or else the one most like it from its first part to its last."""
     *_, name = keys
-    known = list(dict.fromkeys(key for key, _ in all_fields()))
+    known = list(dict.fromkeys(key for key, _ in fields_below(root)))
     same = [key for key in known if key.split(".")[-1] == name]
     similar = same or difflib.get_close_matches(".".join(keys), known, n=1, cutoff=0.75)
     return similar[0] if similar else None

@@ -59,8 +59,10 @@ def parse_config(content: Any, origin: str) -> Config:
     """Check plain data (from YAML or JSON) and make it a `Config`; errors name its `origin`."""
     try:
         return Config.model_validate(content)
-    except ValidationError as error:
-        raise UsageError("\n".join(f"{origin}: {explain(detail)}" for detail in error.errors())) from error
+    except UsageError as error:
+        raise UsageError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
+    except ValidationError as error:  # no mapping at all
+        raise UsageError("\n".join(f"{origin}: {explain(detail, Config)}" for detail in error.errors())) from error
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -80,4 +80,21 @@ class HierarchicalConfig(BaseModelConfig):
     )
 
 
-ModelConfig = Annotated[MLPConfig | ConvConfig | HierarchicalConfig, Kinds(default="mlp")]
+class GivenModelConfig(Kind):
+    """A model that was given to `train` from Python, with a likelihood of its own."""
+
+    builder: ClassVar[str] = "vae_dist.models.given:not_given"
+
+    kind: Literal["given"] = "given"
+    name: str = Field("", description="its class or the function that makes it")
+    likelihood: LikelihoodConfig = BernoulliConfig()
+
+    @property
+    def distributions(self) -> str:
+        """Return a note on the model's distributions, for summaries."""
+        return f"{self.likelihood.kind} likelihood, given from Python as {self.name}"
+
+
+ModelConfig = Annotated[
+    MLPConfig | ConvConfig | HierarchicalConfig | GivenModelConfig, Kinds(default="mlp", group="vae_dist.models")
+]

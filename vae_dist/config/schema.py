@@ -1,23 +1,30 @@
 """The whole config: its sections, and what they require of each other."""
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from vae_dist.config.data import DataConfig, DigitsConfig
-from vae_dist.config.model import FlatModelConfig, MLPConfig, ModelConfig
+from vae_dist.config.explain import explain
+from vae_dist.config.fields import fields_below, kinds_below
+from vae_dist.config.model import FlatModelConfig, GivenModelConfig, MLPConfig, ModelConfig
 from vae_dist.config.objective import ELBOConfig, IWAEConfig, ObjectiveConfig
 from vae_dist.config.optim import AdamWConfig, OptimConfig
 from vae_dist.config.prior import VampPriorConfig
-from vae_dist.config.section import Kind, Kinds, Section, sections_in
+from vae_dist.config.section import Kind, Section
 from vae_dist.config.train import TrackingConfig, TrainConfig
+from vae_dist.errors import UsageError
 
 
 class Config(Section):
-    """A whole run. Equal configs on equal machines with equally many processes end in equal weights."""
+    """A whole run. Equal configs on equal machines with equally many processes end in equal weights.
+
+    Raises:
+        UsageError: a key is unknown, a value is out of range, or sections don't fit each other.
+    """
 
     seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, order and noise")
     data: DataConfig = DigitsConfig()
@@ -27,17 +34,28 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    def __init__(self, **sections: Any) -> None:
+        try:
+            super().__init__(**sections)
+        except ValidationError as error:
+            raise UsageError("\n".join(explain(detail, type(self)) for detail in error.errors())) from error
+
     @model_validator(mode="after")
     def _likelihood_fits_the_data(self) -> Self:
         likelihood = self.model.likelihood.kind
         if likelihood != "bernoulli" and self.data.binarize != "none":
-            raise ValueError(f"model.likelihood {likelihood} is of pictures as they are: set data.binarize to none")
+            raise ValueError(
+                f"model.likelihood {likelihood} models grey levels or colours, not binarized pixels: "
+                "set data.binarize to none"
+            )
         return self
 
     @model_validator(mode="after")
     def _objective_fits_the_model(self) -> Self:
         if not (isinstance(self.objective, IWAEConfig) and self.objective.doubly_reparameterized):
             return self
+        if isinstance(self.model, GivenModelConfig):
+            return self  # the loss itself looks at the model
         if not isinstance(self.model, FlatModelConfig):
             raise ValueError(
                 "objective.doubly_reparameterized holds for one flat latent: "
@@ -60,21 +78,11 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def all_fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every field that a config can have, of all kinds of its sections, with its dotted key.
-
-    Keys that several kinds have come once for each.
-    """
-    for name, field in section.model_fields.items():
-        yield f"{prefix}{name}", field
-        for inner in sections_in(field):
-            yield from all_fields(inner, f"{prefix}{name}.")
+def all_fields() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every field that a config can have, with its dotted key; see `fields_below`."""
+    return fields_below(Config)
 
 
 def all_kinds() -> dict[str, dict[str, type[Kind]]]:
     """Return the kinds of every section that comes in kinds, such as `all_kinds()["model.prior"]["flow"]`."""
-    found: dict[str, dict[str, type[Kind]]] = {}
-    for key, field in all_fields():
-        if kinds := Kinds.of(field):
-            found.setdefault(key, {}).update(kinds.members(field))
-    return found
+    return kinds_below(Config)

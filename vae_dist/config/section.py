@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
+
+from vae_dist.config.plugins import plugins
 
 # Larger numbers are slips of the finger, and torch can't hold them.
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -47,10 +49,12 @@ class Kinds:
     Attributes:
         default: the kind of a section that doesn't say which it is.
         key: the key that says it.
+        group: of entry points, by which other packages add kinds.
     """
 
     default: str
     key: str = "kind"
+    group: str = ""
 
     @staticmethod
     def of(field: FieldInfo) -> "Kinds | None":
@@ -61,7 +65,7 @@ class Kinds:
         """Return the classes in a field's union by the names of their kinds."""
         return {
             name: member
-            for member in get_args(field.annotation)
+            for member in (*get_args(field.annotation), *plugins(self.group))
             for name in get_args(member.model_fields[self.key].annotation)
         }
 
@@ -78,7 +82,7 @@ class Kinds:
                 return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        union = Annotated[source, Field(discriminator=self.key)]
+        union = Annotated[Union[source, *plugins(self.group)], Field(discriminator=self.key)]  # type: ignore[valid-type]
         return core_schema.no_info_before_validator_function(self.expand, handler.generate_schema(union))
 
 

@@ -15,11 +15,13 @@ from vae_dist.errors import UsageError
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images by split and index. Where they lie (on the device, in mapped memory, on a disk) is its own affair.
+    """Images by split and index.
+
+    Where they are kept (on the device, in mapped memory, on a disk) is up to the implementation.
 
     Attributes:
         name: of the set.
-        origin: where it was found, for people.
+        origin: where it was found, for display.
         binarization: what the likelihood sees: "dynamic" for a fresh Bernoulli draw at every use, "static" where the
             images are a fixed draw already, "none" for grey levels.
     """

@@ -14,7 +14,7 @@ Beta = float | Float[Tensor, ""]  # a number that changes over a run has to be a
 
 
 class Loss(NamedTuple):
-    """The loss of each image of a batch, and what to log beside it, in nats.
+    """The loss of each image of a batch in nats, and what to log beside it.
 
     Every metric is averaged over images and steps and logged by its name; nothing else knows the names.
     """

@@ -6,12 +6,14 @@ from vae_dist.config import ModelConfig
 from vae_dist.models.base import FlatModel, ImageShape, LogTerms, Model
 from vae_dist.models.classic import VariationalAutoEncoder
 from vae_dist.models.conv import ConvolutionalVAE
+from vae_dist.models.given import BuildModel
 from vae_dist.models.hierarchical import HierarchicalVAE
 from vae_dist.models.mlp import MLPVAE
 from vae_dist.rng import derive_seed
 
 __all__ = [
     "MLPVAE",
+    "BuildModel",
     "ConvolutionalVAE",
     "FlatModel",
     "HierarchicalVAE",
@@ -30,8 +32,15 @@ def build_model(config: ModelConfig, image_shape: ImageShape) -> Model:
     return model
 
 
-def initial_model(config: ModelConfig, image_shape: ImageShape, seed: int) -> Model:
-    """Return the model before training: the same weights for a seed in every process, on the CPU."""
+def initial_model(config: ModelConfig, image_shape: ImageShape, seed: int, build: BuildModel | None = None) -> Model:
+    """Return the model before training: the same weights for a seed in every process, on the CPU.
+
+    Args:
+        config: of the model.
+        image_shape: of its images.
+        seed: of its weights.
+        build: makes the model instead of the config.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("weights", seed))
-        return build_model(config, image_shape)
+        return build(image_shape) if build else build_model(config, image_shape)

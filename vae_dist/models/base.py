@@ -93,6 +93,18 @@ class Model(nn.Module, ABC):
     def sample_prior(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch *latent"]:
         """Turn standard normal noise into latents drawn from the prior; the temperature scales the noise."""
 
+    def forward(self, x: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
+        """Return the reconstruction of images, or of one image: the pixel means at the posterior's mean.
+
+        Raises:
+            ValueError: the images have another shape than the model's, or pixels outside [0, 1].
+        """
+        if x.shape[-3:] != tuple(self.image_shape):
+            raise ValueError(f"The model is for images of shape {self.image_shape}, and these are {tuple(x.shape)}.")
+        images = x.reshape(-1, *self.image_shape)
+        self.likelihood.check(images)
+        return self.decode_mean(self.encode(images).mu).reshape(x.shape)
+
     def decode_mean(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch c h w"]:
         """Return the pixel means E[x|z]."""
         return self.likelihood.mean(self.decode(z))

@@ -1,6 +1,6 @@
 """Reporting the figures of a run on the terminal, in metrics.jsonl and to trackers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ class Reporter:
 
     Args:
         console: to print on, or None to be silent.
-        write_metrics: appends a line to metrics.jsonl, on rank zero.
+        log: functions that take the values of a line of metrics.jsonl, on rank zero.
         config: of the run.
         epoch_size: images in an epoch.
         step: where the run goes on from.
@@ -27,7 +27,7 @@ class Reporter:
     def __init__(
         self,
         console: Console | None,
-        write_metrics: Callable[[Mapping[str, Any]], None] | None,
+        log: Sequence[Callable[[Mapping[str, Any]], None]],
         config: Config,
         epoch_size: int,
         step: int,
@@ -37,7 +37,7 @@ class Reporter:
             console, steps=train.steps, batch_size=train.batch_size, epoch_size=epoch_size, step=step
         )
         self.start, self.step, self.print = self._display.start, self._display.step, self._display.print
-        self._write_metrics, self._config, self._first = write_metrics, config, step
+        self._log_functions, self._config, self._first = log, config, step
         self._trackers: Trackers | None = None
 
     def start_trackers(self, accelerator: Accelerator, run_id: str) -> None:
@@ -50,18 +50,18 @@ class Reporter:
 
         Args:
             step: number of steps taken.
-            metrics: means in nats an image, which the terminal shows.
+            metrics: means over images, which the terminal shows.
             others: what is logged besides.
         """
         self._log("train", step, {**metrics, **others})
-        self._display.metrics(step, f"train {self._line(metrics)} nats")
+        self._display.metrics(step, f"train {self._line(metrics)}")
 
     def evaluation(self, step: int, result: EvalResult) -> None:
         """Report the figures of the averaged weights on a split."""
         self._log(result.split, step, asdict(result))
         shown = {"neg_elbo": result.neg_elbo, "distortion": result.distortion, "rate": result.rate}
         active = f"{result.active_units}/{result.latent_units} active"
-        self.print(f"step {step:,}: {result.split} {self._line(shown)} nats ({active})")
+        self.print(f"step {step:,}: {result.split} {self._line(shown)} ({active})")
 
     def stop(self, step: int) -> None:
         """Stop the display and the trackers."""
@@ -70,14 +70,17 @@ class Reporter:
             self._trackers.finish()
 
     def _log(self, split: str, step: int, values: Mapping[str, Any]) -> None:
-        if self._write_metrics is not None:
-            self._write_metrics({"step": step, "epoch": self._display.epoch(step), **values})
+        for log in self._log_functions:
+            log({"step": step, "epoch": self._display.epoch(step), **values})
         if self._trackers is not None:
             self._trackers.log(split, values, step)
 
     def _line(self, values: Mapping[str, float]) -> str:
-        """Write metrics out by name; without a likelihood, −ELBO and distortion have other names."""
-        names = {"neg_elbo": "−ELBO"}
+        """Write metrics out by name: the ELBO and its parts in nats, then whatever else a loss logs."""
+        names = {"neg_elbo": "−ELBO", "distortion": "distortion", "rate": "rate"}
         if not self._config.has_likelihood:
-            names = {"neg_elbo": "cross-entropy + rate", "distortion": "cross-entropy"}
-        return "  ".join(f"{names.get(name, name)} {value:.2f}" for name, value in values.items())
+            names |= {"neg_elbo": "cross-entropy + rate", "distortion": "cross-entropy"}
+        nats = "  ".join(f"{names[name]} {value:.2f}" for name, value in values.items() if name in names)
+        return "  ".join(
+            [f"{nats} nats", *(f"{name} {value:.4g}" for name, value in values.items() if name not in names)]
+        )

@@ -25,9 +25,9 @@ CHANGEABLE = {
 
 
 def check_config(run: Run, config: Config) -> None:
-    """Check that a config is that of the run in a folder, if anything came of that one.
+    """Check that a config is that of the run in a folder, if that one has logged or saved anything.
 
-    A start that failed before its first step binds nobody.
+    After a start that failed before its first step, the folder may be used with any config.
 
     Raises:
         UsageError: it is another config's run.
@@ -52,7 +52,7 @@ def resume_point(run: Run, config: Config) -> Checkpoint | None:
         _check_steps(run.path, newest.state.step, newest.config.train.steps, config.train.steps)
         return newest
     if folder.is_dir() and any(path.is_dir() and ".tmp-" not in path.name for path in folder.iterdir()):
-        raise UserError(f"{folder} has checkpoints and none is whole; look at them, or begin again with --fresh.")
+        raise UserError(f"No checkpoint in {folder} is intact: see the warnings above, or begin again with --fresh.")
     if run.is_finished:
         raise UserError(f"{run.path} is finished and its checkpoints are gone; give another --out, or --fresh.")
     return None

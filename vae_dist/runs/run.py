@@ -66,7 +66,7 @@ class Run:
         return checkpoint_folders(self.path / CHECKPOINTS)
 
     def latest(self) -> Checkpoint | None:
-        """Open the newest whole checkpoint, if there is one."""
+        """Open the newest intact checkpoint, if there is one."""
         return latest_checkpoint(self.path / CHECKPOINTS)
 
     def best(self) -> Checkpoint | None:
@@ -87,6 +87,13 @@ class Run:
                 continue
             if isinstance(values, dict):
                 yield values
+
+
+def last_figures(path: Path) -> dict[str, Any]:
+    """Return what was last logged of a run: of its validation images, or of training steps where there are none."""
+    run = Run(path)
+    columns = run.metrics("val") or run.metrics("train")
+    return {name: values[-1] for name, values in columns.items()}
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:

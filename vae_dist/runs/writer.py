@@ -62,7 +62,7 @@ class RunWriter:
         """Make or reopen the folder for a config, and find where the run is to go on from.
 
         Returns:
-            The newest whole checkpoint, or None where a run is to start at the beginning.
+            The newest intact checkpoint, or None where a run is to start at the beginning.
 
         Raises:
             UsageError: the folder is another config's run or one of more steps, or no run at all.
@@ -172,7 +172,7 @@ class RunWriter:
             yield
         except OSError as error:
             raise UserError(
-                f"{self.path} can't be written: {error.strerror}. Checkpoints that are there are untouched."
+                f"{self.path} can't be written: {error.strerror}. Existing checkpoints are untouched."
             ) from error
 
 
@@ -190,7 +190,7 @@ def _record_so_far(file: Path) -> dict[str, Any]:
         record = None
     if isinstance(record, dict) and isinstance(record.get("id"), str) and isinstance(record.get("starts"), list):
         return record
-    raise UserError(f"{file} is damaged: it lists no starts of a run. Move it away, nothing else depends on it.")
+    raise UserError(f"{file} is damaged: it has no list of starts. Delete or move it; nothing else depends on it.")
 
 
 def _now() -> str:

@@ -51,8 +51,8 @@ def apply_resolved(resolved: Resolved, device: torch.device) -> None:
     asked = requested_precision()
     if asked not in (None, resolved.precision):
         warnings.warn(
-            f"accelerate asks for mixed precision {asked}, and this run trains in {resolved.precision}: its config, "
-            "--precision or its beginning says so.",
+            f"accelerate asks for mixed precision {asked}, and this run trains in {resolved.precision}: as its config, "
+            "--precision or its first start says.",
             stacklevel=2,
         )
     torch.set_num_threads(resolved.threads)
@@ -67,7 +67,7 @@ def make_deterministic() -> None:
 
 
 def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str, ...]) -> Accelerator:
-    """Return accelerate's handle on precision, gradient averaging and trackers, in a group that was joined."""
+    """Return accelerate's handle on precision, gradient averaging and trackers, after the process group was joined."""
     return Accelerator(
         cpu=PartialState().device.type == "cpu",
         mixed_precision=ACCELERATE_PRECISION[precision],

@@ -15,7 +15,7 @@ def first_bad_tensor(module: nn.Module) -> str:
     for name, parameter in module.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             return f"first in the gradient of {name}"
-    return "every single tensor is finite"
+    return "all tensors are finite, and so the norm is beyond the limit"
 
 
 def check_skipped(skipped_in_a_row: int, step: int, module: nn.Module) -> None:
@@ -33,6 +33,6 @@ def check_skipped(skipped_in_a_row: int, step: int, module: nn.Module) -> None:
         return
     raise UserError(
         f"The gradient was not finite, or above optim.skip_norm, for {skipped_in_a_row} steps up to step {step} "
-        f"({first_bad_tensor(module)}). The last checkpoint is from before; try a lower optim.lr or more "
+        f"({first_bad_tensor(module)}). The last checkpoint predates this; try a lower optim.lr or more "
         "optim.warmup_steps."
     )

@@ -1,24 +1,28 @@
 """The public `train`: join the processes, claim the run folder, train, and record how it ended."""
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
 from vae_dist.checkpoint import State
-from vae_dist.config import Config, differences
+from vae_dist.config import DEFAULT_CONFIG, Config, GivenDataConfig, differences, find_config, load_config
+from vae_dist.data.given import as_dataset
 from vae_dist.distributed.launcher_env import requested_processes
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
-from vae_dist.distributed.signals import StopSignals
+from vae_dist.distributed.signals import StopReason, StopSignals
 from vae_dist.errors import UsageError
+from vae_dist.models import BuildModel, Model
+from vae_dist.models.given import as_builder, config_of
 from vae_dist.runs.discovery import RUNS, fresh_folder
-from vae_dist.runs.run import Run
+from vae_dist.runs.run import Run, last_figures
 from vae_dist.runs.writer import RunWriter, Status
 from vae_dist.training.auto_settings import make_deterministic
-from vae_dist.training.setup import set_up
+from vae_dist.training.setup import Given, set_up
 from vae_dist.training.trainer import Trainer
 
 
@@ -29,12 +33,16 @@ class Outcome:
     run: Path
     status: Literal["finished", "preempted", "interrupted"]
     step: int
+    figures: Mapping[str, Any]  # of the last evaluation on "val", or of the last steps where nothing is held out
 
 
 def train(
-    config: Config,
-    out: Path | str = RUNS / "run",
+    config: Config | Mapping[str, Any] | Path | str = DEFAULT_CONFIG,
+    out: Path | str | None = None,
     *,
+    data: Any = None,
+    model: Model | BuildModel | None = None,
+    on_log: Callable[[Mapping[str, Any]], None] | None = None,
     fresh: bool = False,
     console: Console | None = None,
     signals: StopSignals | None = None,
@@ -44,17 +52,23 @@ def train(
     Every process of a run makes the same call; only rank zero touches the folder.
 
     Args:
-        config: of the run.
-        out: the run's folder.
+        config: of the run; a `Config`, its sections, the name of a shipped one, or the path of a file.
+        out: the run's folder; `runs/` and the name of the config unless given.
+        data: images to train on instead of the config's, see `vae_dist.data.given.as_dataset`. A run that was begun
+            with images or a model that were given goes on when it is given them again.
+        model: a model to train instead of the config's, or a function that makes one for an image shape.
+        on_log: called on rank zero with the values of every line of metrics.jsonl.
         fresh: take the next free `out`-2, `out`-3 … if `out` exists, instead of going on.
         console: to print progress on; None to be silent.
         signals: entered already, where a signal may come before torch is imported.
 
     Raises:
         UsageError: the config doesn't fit the machine, the processes, or the run in the folder.
-        UserError: data, checkpoints or disk refuse, or the gradient is not finite for too long.
+        UserError: data or checkpoints can't be read, the disk can't be written, or the gradient isn't finite for long.
     """
-    out = Path(out)
+    config, name = _read(config)
+    config, given = _take_given(config, data, model, on_log)
+    out = RUNS / name if out is None else Path(out)
     if config.train.deterministic:
         make_deterministic()
     config.train.check_processes(requested_processes())
@@ -65,11 +79,43 @@ def train(
             chosen = process_group.on_rank_zero(lambda: fresh_folder(out) if fresh else out)
             writer = RunWriter(Path(process_group.broadcast_json(str(chosen))), fresh=fresh)
             _check_same_config(config, process_group)
-            return _train_in(writer, config, process_group, s, console if process_group.is_rank_zero else None)
+            shown = console if process_group.is_rank_zero else None
+            status, step = _train_in(writer, config, given, process_group, s, shown)
+            figures = process_group.on_rank_zero(lambda: last_figures(writer.path))
+            return Outcome(writer.path, status, step, process_group.broadcast_json(figures))
     finally:
         if writer is not None:
             writer.release()
         process_group.close()
+
+
+def _read(config: Config | Mapping[str, Any] | Path | str) -> tuple[Config, str]:
+    """Return a config, and the name that its run gets."""
+    if isinstance(config, Config):
+        return config, "run"
+    if isinstance(config, Mapping):
+        return Config(**config), "run"
+    path = find_config(str(config))
+    return load_config(path), path.stem
+
+
+def _take_given(
+    config: Config,
+    data: Any,
+    model: Model | BuildModel | None,
+    on_log: Callable[[Mapping[str, Any]], None] | None,
+) -> tuple[Config, Given]:
+    """Record in the config what is given instead of its sections."""
+    sections, given = config.model_dump(), Given(on_log=on_log)
+    if data is not None:
+        names = {"binarize": config.data.binarize, "val_size": getattr(config.data, "val_size", None)}
+        dataset = as_dataset(data, GivenDataConfig(**names))
+        sections["data"] = names | {"name": "given", "binarize": dataset.binarization}
+        given = given._replace(dataset=dataset)
+    if model is not None:
+        sections["model"] = config_of(model).model_dump() | {"likelihood": config.model.likelihood.model_dump()}
+        given = given._replace(build_model=as_builder(model))
+    return Config(**sections), given
 
 
 def _check_same_config(config: Config, process_group: ProcessGroup) -> None:
@@ -84,15 +130,21 @@ def _check_same_config(config: Config, process_group: ProcessGroup) -> None:
         for key, (there, here) in differences(main, config).items():
             if key != "data.root":
                 raise UsageError(
-                    f"{key} is {here} in this process's config and {there} in process 0's: give all the same."
+                    f"{key} is {here} in this process's config and {there} in process 0's: "
+                    "start all with the same config."
                 )
 
     process_group.all_ranks_or_raise(compare)
 
 
 def _train_in(
-    writer: RunWriter, config: Config, process_group: ProcessGroup, signals: StopSignals, console: Console | None
-) -> Outcome:
+    writer: RunWriter,
+    config: Config,
+    given: Given,
+    process_group: ProcessGroup,
+    signals: StopSignals,
+    console: Console | None,
+) -> tuple[Literal["finished"] | StopReason, int]:
     checkpoint = process_group.on_rank_zero(lambda: writer.claim(config))
     found = [checkpoint.state.model_dump(mode="json"), Run(writer.path).is_finished] if checkpoint else [None, False]
     found, is_finished = process_group.broadcast_json(found)
@@ -100,12 +152,11 @@ def _train_in(
     if state is not None and state.step == config.train.steps and is_finished:
         if console is not None:
             console.print(f"{writer.path} is finished: {state.step:,} steps.", highlight=False)
-        return Outcome(writer.path, "finished", state.step)
+        return "finished", state.step
     try:
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
-            setup = set_up(writer, config, process_group, console, state, checkpoint)
-            status, step = Trainer(writer, config, process_group, signals, setup).run()
-            return Outcome(writer.path, status, step)
+            setup = set_up(writer, config, given, process_group, console, state, checkpoint)
+            return Trainer(writer, config, process_group, signals, setup).run()
     except (Exception, KeyboardInterrupt) as error:
         if process_group.is_rank_zero:
             ended: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

@@ -29,7 +29,7 @@ class GradientReducer(Protocol):
         ...
 
     def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
-        """Do what the first pass of a process's life does differently; the caller clears its gradients."""
+        """Run a first pass where it would differ from later ones; the caller clears its gradients."""
         ...
 
 
@@ -68,7 +68,7 @@ class DDPReducer:
 
 
 class ExactReducer:
-    """Adds the gradients of single micro-batches as integers, which have one sum in whatever order they are added.
+    """Adds the gradients of single micro-batches as integers, whose sum doesn't depend on the order.
 
     So the weights are bit-identical on any number of processes, given one part for each micro-batch. Gradients are
     rounded to 2⁻⁴⁰; one so large that the sum could leave 64 bits makes the whole gradient NaN.

@@ -1,4 +1,4 @@
-"""Metrics of each step, summed over all processes without making anyone wait."""
+"""Metrics of each step, summed over all processes without blocking."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ class AsyncMetrics:
         return [dict(zip(names, vector.tolist(), strict=True)) for names, vector, _ in ready]
 
     def _start(self, vector: Tensor) -> tuple[Tensor, Callable[[], Any]]:
-        """Start the sum of a vector, and its way to the host; return where it will be, and what waits for it."""
+        """Start the sum of a vector and its copy to the host; return the copy and a function that waits for it."""
         if vector.is_cuda:
             if self._group.size > 1:
                 dist.all_reduce(vector)  # NCCL's returns at once; what comes next on the device waits for it

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-FIRST_STEP, STEPS = 10, 5  # of a process's life; the first steps are dearer than all others
+FIRST_STEP, STEPS = 10, 5  # of a process's life; the first steps are slower
 WARM_UP = 2  # steps that the profiler itself takes to get up to speed
 TOP = 12
 
@@ -28,7 +28,7 @@ def profiled(trace: Path, report: Callable[[Table | str], None]) -> Iterator[Cal
     def write(profiler: profile) -> None:
         profiler.export_chrome_trace(str(trace))
         report(top_operators(profiler.key_averages()))
-        report(f"{trace} has all of it: open it at ui.perfetto.dev.")
+        report(f"The full trace is in {trace}: open it at ui.perfetto.dev.")
 
     steps = schedule(wait=FIRST_STEP - WARM_UP, warmup=WARM_UP, active=STEPS, repeat=1)
     with profile(schedule=steps, on_trace_ready=write, record_shapes=True) as profiler:

@@ -1,8 +1,9 @@
 """From a config and a checkpoint to everything that the training loop needs, the same on all processes."""
 
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,7 @@ from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
 from vae_dist.losses import build_objective
+from vae_dist.models import BuildModel
 from vae_dist.optim.schedules import Schedule
 from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
@@ -42,9 +44,18 @@ class Setup(NamedTuple):
     state: State
 
 
+class Given(NamedTuple):
+    """What a caller from Python gave instead of a section of the config."""
+
+    dataset: Dataset | None = None
+    build_model: BuildModel | None = None
+    on_log: Callable[[Mapping[str, Any]], None] | None = None
+
+
 def set_up(
     run: RunWriter,
     config: Config,
+    given: Given,
     process_group: ProcessGroup,
     console: Console | None,
     state: State | None,
@@ -55,6 +66,7 @@ def set_up(
     Args:
         run: claimed by rank zero.
         config: of the run.
+        given: instead of sections of the config.
         process_group: the processes.
         console: to print on; None to be silent.
         state: where the run goes on from, or None at its beginning; the same on all processes.
@@ -66,12 +78,15 @@ def set_up(
     """
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
     resolved = _resolve(config, process_group, state)
-    dataset, digests = _load_same_dataset(config, process_group, state)
+    dataset, digests = _load_same_dataset(config, given, process_group, state)
     accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
-    train_state = TrainState(config, dataset.image_shape, process_group.device)
+    train_state = process_group.all_ranks_or_raise(
+        lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
+    )
     if state is None:
         train_state.synchronize(process_group)
     else:
+        _check_groups(run, state, train_state)
         train_state.restore(checkpoint, process_group)
         if accelerator.scaler is not None and state.scaler is not None:
             accelerator.scaler.load_state_dict(dict(state.scaler))
@@ -89,7 +104,7 @@ def set_up(
             resolved=resolved.model_copy(update={"compile": compiled}),
             groups=tuple(train_state.groups),
         )
-    reporter = _start_reporting(run, config, process_group, console, dataset, train_state, accelerator, state)
+    reporter = _start_reporting(run, config, given, process_group, console, dataset, train_state, accelerator, state)
     return Setup(dataset, loader, schedule, train_state, train_step, accelerator, reporter, state)
 
 
@@ -103,10 +118,10 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
 
 
 def _load_same_dataset(
-    config: Config, process_group: ProcessGroup, state: State | None
+    config: Config, given: Given, process_group: ProcessGroup, state: State | None
 ) -> tuple[Dataset, dict[str, str]]:
-    """Load the dataset, on the device, and check that it is the same on all processes and as the run was begun with."""
-    dataset = process_group.all_ranks_or_raise(lambda: load_dataset(config.data))
+    """Load the dataset, on the device, and check that it is the run's, and the same on all processes."""
+    dataset = given.dataset or process_group.all_ranks_or_raise(lambda: load_dataset(config.data))
     digests = {split: dataset.digest(split) for split in dataset.splits}
     expected = state.data if state else process_group.broadcast_json(digests)
     whose = "the run was begun with" if state else "process 0 has"
@@ -121,6 +136,15 @@ def _load_same_dataset(
 
     process_group.all_ranks_or_raise(compare)
     return dataset.to(process_group.device), digests
+
+
+def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None:
+    """Refuse a checkpoint that another version of the code wrote, with other groups of tensors."""
+    if different := set(state.groups) ^ set(train_state.groups):
+        raise UsageError(
+            f"{run.path} was written by a version that keeps other tensors ({', '.join(sorted(different))}): "
+            "resume it with that one, or give another --out."
+        )
 
 
 def _build_loader(
@@ -198,6 +222,7 @@ def _check_compiled(resolved: Resolved, *, compiled: bool) -> None:
 def _start_reporting(
     run: RunWriter,
     config: Config,
+    given: Given,
     process_group: ProcessGroup,
     console: Console | None,
     dataset: Dataset,
@@ -206,7 +231,7 @@ def _start_reporting(
     state: State,
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
-    write = run.write_metrics if process_group.is_rank_zero else None
+    write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
     reporter = Reporter(console, write, config, dataset.size("train"), state.step)
     summary = run_summary(config, dataset, process_group, state.resolved, train_state.model)
 
@@ -216,6 +241,6 @@ def _start_reporting(
         reporter.start_trackers(accelerator, run_id)
 
     process_group.on_rank_zero(record_start)
-    going_on = f", going on at step {state.step:,}" if state.step else ""
+    going_on = f", resuming at step {state.step:,}" if state.step else ""
     reporter.start({"run": f"{run.path}{going_on}", **summary})
     return reporter

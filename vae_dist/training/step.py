@@ -1,4 +1,4 @@
-"""One training step as a function of device tensors: nothing in it asks the device for a number.
+"""One training step as a function of device tensors, which never synchronises with the device.
 
 Whether a step is skipped is decided on the device, and its metrics are read later. fp16's loss scaler is the exception:
 it waits for the device.
@@ -16,17 +16,20 @@ from torch.nn.utils import get_total_norm
 from vae_dist.config import OptimConfig
 from vae_dist.data.loader import Batch
 from vae_dist.distributed.devices import wide_dtype
+from vae_dist.errors import UsageError
 from vae_dist.losses import Loss
 from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless
 from vae_dist.optim.schedules import Scheduled
 from vae_dist.training.gradients import GradientReducer
 from vae_dist.training.train_state import TrainState
 
+RESERVED = {"step", "epoch", "split", "loss", "grad_norm", "skipped_steps", *Scheduled._fields}  # in metrics.jsonl
+
 
 class StepResult(NamedTuple):
     """The result of a step, on the device."""
 
-    sums: dict[str, Tensor]  # the loss and its metrics in nats, over this process's images; 0 if the step was skipped
+    sums: dict[str, Tensor]  # the loss and its metrics over this process's images; 0 if the step was skipped
     grad_norm: Tensor  # of the global batch; 0 if the step was skipped
     skipped: Tensor  # whether the gradient was not finite or too large; then nothing was changed
 
@@ -35,9 +38,9 @@ class TrainStep:
     """The step that moves a train state: forward, backward, reduce, clip, optimizer, moving average.
 
     Args:
-        state: to move.
+        state: to update.
         reducer: of the gradients of the state's objective.
-        optim: the config's largest norms.
+        optim: with the thresholds of clipping and skipping.
         accelerator: with fp16's loss scaler, if the run has one.
     """
 
@@ -53,6 +56,7 @@ class TrainStep:
         self._state.optimizer.zero_grad()
         # A tensor: torch.compile makes new code for every new number, and soon gives up.
         losses = self._reducer.backward(batch.parts, beta=self._scalar(scheduled.beta))
+        _check_metrics(losses[0])
         if self._scaler is not None:
             self._scaler.unscale_(self._state.optimizer)
         norm = get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
@@ -79,6 +83,21 @@ class TrainStep:
 
     def _scalar(self, value: float) -> Tensor:
         return torch.full((), value, device=self._device)
+
+
+def _check_metrics(loss: Loss) -> None:
+    """Refuse metrics that can't be logged beside what the training loop logs itself.
+
+    Raises:
+        UsageError: a metric has a name of the loop's, or isn't one value an image.
+    """
+    for name, metric in loss.metrics.items():
+        if name in RESERVED:
+            raise UsageError(f"The loss logs a metric named {name}, which the training loop logs too: rename it.")
+        if metric.shape != loss.loss.shape:
+            raise UsageError(
+                f"The metric {name} of the loss has the shape {tuple(metric.shape)}: give one value for each image."
+            )
 
 
 def _sums(losses: list[Loss]) -> Float[Tensor, " names"]:

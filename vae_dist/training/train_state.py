@@ -10,7 +10,7 @@ from torch import Tensor
 from vae_dist.checkpoint import Checkpoint, TensorSpec
 from vae_dist.config import Config
 from vae_dist.distributed.process_group import ProcessGroup
-from vae_dist.models import ImageShape, Model, initial_model
+from vae_dist.models import BuildModel, ImageShape, Model, initial_model
 from vae_dist.optim.ema import EMA
 from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
 
@@ -29,10 +29,13 @@ class TrainState:
         config: of the run.
         image_shape: of its images.
         device: to train on.
+        build: makes the model instead of the config.
     """
 
-    def __init__(self, config: Config, image_shape: ImageShape, device: torch.device) -> None:
-        self.model: Model = initial_model(config.model, image_shape, config.seed).to(device)
+    def __init__(
+        self, config: Config, image_shape: ImageShape, device: torch.device, build: BuildModel | None = None
+    ) -> None:
+        self.model: Model = initial_model(config.model, image_shape, config.seed, build).to(device)
         self.model.likelihood.validate = False  # bytes divided by 255 are in [0, 1]
         self.ema = EMA(self.model) if config.optim.ema is not None else None
         self.optimizer = build_optimizer(config.optim, self.model)

@@ -27,11 +27,11 @@ from vae_dist.training.setup import Setup
 from vae_dist.training.step import StepResult
 
 # Sent beside the metrics of a step.
-STOP, MINUTES_UP, SKIPPED, GRAD_NORM = "stop:", "minutes up", "skipped", "grad_norm"
+STOP, MINUTES_UP, SKIPPED, GRAD_NORM = ":stop:", ":minutes up", ":skipped", "grad_norm"
 
 
 class Trainer:
-    """A run under way. Its counters are the same on all processes, whichever of them counted."""
+    """A run under way. Its counters are the same on all processes."""
 
     def __init__(
         self, run: RunWriter, config: Config, process_group: ProcessGroup, signals: StopSignals, setup: Setup
@@ -171,7 +171,7 @@ class Trainer:
         return self._stop is not None
 
     def _heed(self, counts: Mapping[StopReason, float]) -> None:
-        """Stop for the first of the reasons for which any process was asked to; `counts` says how many were."""
+        """Record the first stop reason that any process received; `counts` says how many did."""
         self._stop = next((reason for reason, count in counts.items() if count), self._stop)
 
     def _save(self) -> None:
@@ -190,8 +190,8 @@ class Trainer:
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
         )
-        tensors = self._setup.train_state.tensors
-        self._group.on_rank_zero(lambda: self._run.save(Snapshot(self._config, state, tensors())))
+        tensors = self._setup.train_state.tensors()
+        self._group.on_rank_zero(lambda: self._run.save(Snapshot(self._config, state, tensors)))
         self._set_status("running")
         self._saved_at, self._minutes_up = time.monotonic(), False
 

@@ -1,0 +1,90 @@
+"""Images that are handed to `train` from Python: tensors, arrays, torch datasets, or a `Dataset` of ours."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vae_dist.config import GivenDataConfig
+from vae_dist.data.dataset import Dataset, ResidentDataset
+from vae_dist.data.splits import finish_splits
+from vae_dist.errors import UsageError
+
+NAME, ORIGIN = "given", "from Python"
+SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
+SPLITS = {"train", "val", "test"}
+CHANNELS = (1, 3)
+
+
+def as_dataset(data: Any, config: GivenDataConfig) -> Dataset:
+    """Return a dataset of whatever holds images.
+
+    Args:
+        data: bytes of shape (n, h, w) or (n, c, h, w), as a tensor or an array; a torch Dataset of images or of
+            (image, label) pairs; a mapping of these by split, with "train" among them; or a `Dataset`, which is
+            returned as it is.
+        config: binarization, and how many images to hold out where there is no "val".
+
+    Raises:
+        UsageError: the images are not bytes, or of other shapes.
+    """
+    if isinstance(data, Dataset):
+        return data
+    splits = data if isinstance(data, Mapping) else {"train": data}
+    if "train" not in splits or not splits.keys() <= SPLITS:
+        raise UsageError(f"data has the splits {', '.join(map(str, splits)) or 'none'}: give train, and val or test.")
+    tensors = {split: _as_images(images) for split, images in splits.items()}
+    default = 0 if "val" in tensors else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(tensors["train"])))
+    return finish_splits(ResidentDataset(NAME, ORIGIN, tensors), config.binarize, config.val_size, default)
+
+
+def not_given(config: GivenDataConfig) -> Dataset:
+    """Refuse to find images that only a caller of `train` has.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("The images of this run were given from Python: call train(config, out, data=…) with them again.")
+
+
+def _as_images(data: Any) -> UInt8[Tensor, "n c h w"]:
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(np.array(data))  # a copy: an array may be read-only
+    images: Tensor = data if isinstance(data, Tensor) else _stack(data)
+    if images.dtype != torch.uint8:
+        raise UsageError(
+            f"data holds {str(images.dtype).removeprefix('torch.')}, and bytes are needed: "
+            "for pixels in [0, 1] give (255 * data).round().to(torch.uint8)."
+        )
+    if images.dim() == 3:
+        images = images.unsqueeze(1)
+    if images.dim() != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
+        raise UsageError(
+            f"data has the shape {tuple(images.shape)}, and (n, h, w) or (n, c, h, w) with 1 or 3 channels is needed: "
+            "for channels that come last give data.movedim(-1, 1)."
+        )
+    return images
+
+
+def _stack(dataset: Any) -> Tensor:
+    """Read a torch Dataset into one tensor; pictures and pixels in [0, 1] that are whole levels become bytes."""
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise UsageError(f"data is a {type(dataset).__name__}: give a tensor, an array, or a Dataset with a length.")
+    items = (dataset[place] for place in range(len(dataset)))
+    images = [_as_bytes(item[0] if isinstance(item, tuple | list) else item) for item in items]
+    if len({image.shape for image in images}) != 1:
+        raise UsageError("The images of data have no common shape: crop or resize them in the Dataset.")
+    return torch.stack(images)
+
+
+def _as_bytes(image: Any) -> Tensor:
+    """Return an image's bytes: of a tensor or an array as they are, of a picture with its channels first."""
+    if isinstance(image, Tensor):
+        levels = image * 255
+        whole = image.is_floating_point() and bool(((levels - levels.round()).abs() < 1e-3).all())
+        return levels.round().to(torch.uint8) if whole and image.min() >= 0 and image.max() <= 1 else image
+    array = torch.from_numpy(np.array(image))
+    return array.movedim(-1, 0) if array.dim() == 3 and not isinstance(image, np.ndarray) else array
