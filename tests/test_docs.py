@@ -198,7 +198,7 @@ def parse_of_script(module: str, arguments: Sequence[str], monkeypatch: pytest.M
     return caught.value.options
 
 
-@pytest.mark.parametrize("command", commands(), ids=place)
+@pytest.mark.parametrize("command", list(commands()), ids=place)
 def test_a_command_in_the_documentation_parses(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -246,7 +246,7 @@ def configs() -> Iterator[Block]:
             yield block
 
 
-@pytest.mark.parametrize("block", configs(), ids=place)
+@pytest.mark.parametrize("block", list(configs()), ids=place)
 def test_a_config_in_the_documentation_loads(block: Block, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(block.text)
     load_config(tmp_path / "config.yaml")
@@ -298,7 +298,7 @@ def test_a_file_of_this_project_that_is_named_exists(page: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=place)
+@pytest.mark.parametrize("block", list(blocks("python")), ids=place)
 def test_what_an_example_imports_exists(block: Block) -> None:
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vae_dist"):
