@@ -156,6 +156,8 @@ def in_words(schema: Mapping[str, Any]) -> str:
             return "`true` or `false`"
         case {"type": "string", "format": "path"}:
             return "path"
+        case {"type": "string"}:
+            return "text"
         case {"type": "integer"}:  # its upper bound only catches slips of the finger
             return f"whole number from {schema['minimum'] if 'minimum' in schema else schema['exclusiveMinimum'] + 1}"
         case {"type": "number"}:
