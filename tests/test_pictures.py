@@ -88,3 +88,17 @@ def test_pictures_of_any_size_are_read_as_one_batch(tmp_path: Path) -> None:
     images = read_images([tmp_path / "wide.png", tmp_path / "small.png"], (1, 28, 28))
     assert (images.shape, images.dtype) == ((2, 1, 28, 28), torch.uint8)
     assert (images[0].min().item(), images[1].max().item()) == (255, 0)
+
+
+def test_content_that_would_start_a_process_is_refused_under_any_name(tmp_path: Path) -> None:
+    """Pillow hands EPS to Ghostscript, by its content."""
+    evil = tmp_path / "evil.png"
+    Image.new("RGB", (4, 4)).save(evil, format="EPS")
+    with pytest.raises(UserError, match=r"evil\.png is no image that can be read"):
+        read_image(evil)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".jpg", ".png", ".pgm", ".ppm", ".tiff", ".webp"])
+def test_every_common_format_is_read(tmp_path: Path, suffix: str) -> None:
+    Image.new("L", (5, 4), 100).save(tmp_path / f"picture{suffix}")
+    assert read_image(tmp_path / f"picture{suffix}").size == (5, 4)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from vae_dist.errors import UserError
 
+# Content decides the reader, whatever a file is called. Others are never tried: EPS would start Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 EXIF_ORIENTATION = 0x0112
 TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,7 +36,7 @@ def read_image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 return _upright(picture)
     except FileNotFoundError as error:
         raise UserError(f"There is no image {path}.") from error
