@@ -33,7 +33,12 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units."""
+    """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units.
+
+    Figures are in nats an image, lower is better; 1 nat is 1.44 bits. Distortion is how badly images are rebuilt, the
+    rate how much the latents say of them, −ELBO their sum, and the NLL a tighter bound with more draws. The glossary
+    in docs/ has the rest.
+    """
     from vae_dist.distributed.rendezvous import join_process_group
 
     process_group = join_process_group()
