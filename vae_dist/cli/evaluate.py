@@ -35,9 +35,10 @@ def evaluate(
 ) -> None:
     """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units.
 
-    Figures are in nats an image, lower is better; 1 nat is 1.44 bits. Distortion is how badly images are rebuilt, the
-    rate how much the latents say of them, −ELBO their sum, and the NLL a tighter bound with more draws. The glossary
-    in docs/ has the rest.
+    Figures are in nats an image, lower is better; 1 nat is 1.44 bits.
+    Distortion: how badly images are rebuilt. Rate: how much the latents say.
+    −ELBO: their sum. NLL: a bound that tightens with more draws (--k).
+    The rest is in docs/glossary.md.
     """
     from vae_dist.distributed.rendezvous import join_process_group
 
