@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ CHECKED = [
 install_import_hook(CHECKED, "beartype.beartype")
 
 import torch  # noqa: E402
+
+from tests import programs  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -55,20 +58,27 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
+def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `vae-dist ARGUMENTS` in a folder, forked by a server that has imported torch."""
+    return programs.call(*arguments, cwd=cwd, environment=clean_environment(cwd / "home", **environment))
+
+
 @pytest.fixture
 def vae_dist(tmp_path: Path) -> Command:
-    """The program, run in an empty folder."""
+    """The program, run in an empty folder by a process that was forked."""
+    return partial(program, cwd=tmp_path)
 
-    def call(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run(sys.executable, "-m", "vae_dist", *arguments, cwd=cwd, **environment)
 
-    return call
+@pytest.fixture
+def vae_dist_started(tmp_path: Path) -> Command:
+    """The program, run in an empty folder by an interpreter that is started for it."""
+    return partial(run, sys.executable, "-m", "vae_dist", cwd=tmp_path)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a small run was trained by the real command, as runs/quickstart; don't write in it."""
+    """A folder in which a small run was trained by the command line, as runs/quickstart; don't write in it."""
     folder = tmp_path_factory.mktemp("trained")
-    result = run(sys.executable, "-m", "vae_dist", "train", *QUICK, "--set", "train.steps=300", cwd=folder)
+    result = program("train", *QUICK, "--set", "train.steps=300", cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder

@@ -23,12 +23,12 @@ def chaos() -> ModuleType:
     return module
 
 
-def test_a_run_of_three_ranks_survives_a_few_kills(tmp_path: Path) -> None:
+def test_a_run_of_two_ranks_survives_kills(tmp_path: Path) -> None:
     settings = ("--set", "train.steps=300", "--set", "train.reduce=exact")
-    result = run(sys.executable, str(SCRIPT), "--kills", "3", "--ranks", "3", "--seed", "4", *settings, cwd=tmp_path)
+    result = run(sys.executable, str(SCRIPT), "--kills", "2", "--ranks", "2", "--seed", "4", *settings, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("kill ") == 3
-    assert "PASSED: 3 kills on 3 ranks" in result.stdout
+    assert result.stdout.count("kill ") == 2
+    assert "PASSED: 2 kills on 2 ranks" in result.stdout
 
 
 @pytest.mark.parametrize("damaged", ["step-00000020/model.safetensors", "metrics.jsonl"])

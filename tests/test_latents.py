@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.test_models import FITTING, SHAPES, levels, scrambled
+from tests.test_models import FITTING, FITTING_WITH_SHAPES, SHAPES, levels, pairwise, scrambled
 from vae_dist.data import ResidentDataset
 from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.distributions.likelihoods import Bernoulli
@@ -17,16 +17,16 @@ from vae_dist.losses import ELBO, IWAE
 from vae_dist.models import MLPVAE, FlatModel, LogTerms, Model, VariationalAutoEncoder
 
 BATCH = 3
-each_model = pytest.mark.parametrize("names", FITTING, ids=", ".join)
-each_shape = pytest.mark.parametrize("shape", SHAPES, ids=["grey", "colour"])
+each_model = pytest.mark.parametrize("names", pairwise(FITTING), ids=", ".join)
+each_model_and_shape = pytest.mark.parametrize("names", FITTING_WITH_SHAPES, ids=", ".join)
 Names = tuple[str, str, str]
-Shape = tuple[int, int, int]
+NamesAndShape = tuple[str, str, str, str]
 
 
-@each_shape
-@each_model
-def test_the_posterior_has_the_shape_of_the_latents(names: Names, shape: Shape) -> None:
-    model = scrambled(names, shape)
+@each_model_and_shape
+def test_the_posterior_has_the_shape_of_the_latents(names: NamesAndShape) -> None:
+    shape = SHAPES[names[3]]
+    model = scrambled(names[:3], shape)
     posterior = model.encode(levels(BATCH, shape))
     mu, sigma = posterior
     assert mu.shape == sigma.shape == (BATCH, *model.latent_shape)
@@ -36,10 +36,10 @@ def test_the_posterior_has_the_shape_of_the_latents(names: Names, shape: Shape) 
     assert model.noise_size == model.latent_size
 
 
-@each_shape
-@each_model
-def test_latents_are_decoded_to_what_the_likelihood_takes(names: Names, shape: Shape) -> None:
-    model = scrambled(names, shape)
+@each_model_and_shape
+def test_latents_are_decoded_to_what_the_likelihood_takes(names: NamesAndShape) -> None:
+    shape = SHAPES[names[3]]
+    model = scrambled(names[:3], shape)
     x, z = levels(BATCH, shape), torch.randn(BATCH, *model.latent_shape)
     parameters = model.decode(z)
     channels, height, width = shape
@@ -52,10 +52,10 @@ def test_latents_are_decoded_to_what_the_likelihood_takes(names: Names, shape: S
     assert torch.equal(means, model.likelihood.mean(parameters))
 
 
-@each_shape
-@each_model
-def test_the_prior_is_drawn_in_the_shape_of_the_latents(names: Names, shape: Shape) -> None:
-    model = scrambled(names, shape)
+@each_model_and_shape
+def test_the_prior_is_drawn_in_the_shape_of_the_latents(names: NamesAndShape) -> None:
+    shape = SHAPES[names[3]]
+    model = scrambled(names[:3], shape)
     noise = torch.randn(BATCH, model.prior_noise_size)
     z = model.sample_prior(noise, 1.0)
     assert z.shape == (BATCH, *model.latent_shape)
@@ -65,10 +65,10 @@ def test_the_prior_is_drawn_in_the_shape_of_the_latents(names: Names, shape: Sha
     torch.testing.assert_close(model.sample_prior(noise, 0.5), model.sample_prior(within, 1.0))
 
 
-@each_shape
-@each_model
-def test_log_terms_have_a_value_for_each_draw_image_and_group(names: Names, shape: Shape) -> None:
-    model = scrambled(names, shape)
+@each_model_and_shape
+def test_log_terms_have_a_value_for_each_draw_image_and_group(names: NamesAndShape) -> None:
+    shape = SHAPES[names[3]]
+    model = scrambled(names[:3], shape)
     terms = model.log_terms(levels(BATCH, shape), torch.randn(4, BATCH, model.noise_size))
     assert terms.log_px.shape == terms.log_weights().shape == (4, BATCH)
     assert terms.log_ratio is not None
@@ -81,8 +81,8 @@ def test_log_terms_have_a_value_for_each_draw_image_and_group(names: Names, shap
 
 @each_model
 def test_without_noise_the_latents_are_those_of_encode(names: Names) -> None:
-    model = scrambled(names, SHAPES[0])
-    x = levels(BATCH, SHAPES[0])
+    model = scrambled(names, SHAPES["grey"])
+    x = levels(BATCH, SHAPES["grey"])
     terms = model.log_terms(x, torch.zeros(1, BATCH, model.noise_size))
     expected = model.likelihood.log_prob(x, model.decode(model.encode(x).mu)[None])
     torch.testing.assert_close(terms.log_px, expected)
@@ -90,8 +90,8 @@ def test_without_noise_the_latents_are_those_of_encode(names: Names) -> None:
 
 @each_model
 def test_a_frozen_model_gives_the_same_values(names: Names) -> None:
-    model = scrambled(names, SHAPES[0])
-    x, eps = levels(BATCH, SHAPES[0]), torch.randn(2, BATCH, model.noise_size)
+    model = scrambled(names, SHAPES["grey"])
+    x, eps = levels(BATCH, SHAPES["grey"]), torch.randn(2, BATCH, model.noise_size)
     noise = torch.randn(BATCH, model.prior_noise_size)
     terms, drawn = model.log_terms(x, eps), model.sample_prior(noise, 1.0)
     with model.frozen():
@@ -110,10 +110,10 @@ def assert_equal(terms: LogTerms, others: LogTerms) -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
 def test_a_vamp_prior_is_computed_once_while_frozen(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = scrambled((kind, "bernoulli", "vamp"), SHAPES[0])
+    model = scrambled((kind, "bernoulli", "vamp"), SHAPES["grey"])
     assert isinstance(model, FlatModel)
     assert isinstance(model.prior, VampPrior)
-    x, eps = levels(BATCH, SHAPES[0]), torch.randn(2, BATCH, model.noise_size)
+    x, eps = levels(BATCH, SHAPES["grey"]), torch.randn(2, BATCH, model.noise_size)
     computed: list[Mixture] = []
     density = model.prior.density
 
@@ -136,7 +136,7 @@ def test_a_vamp_prior_is_computed_once_while_frozen(kind: str, monkeypatch: pyte
 
 
 def test_a_model_is_not_frozen_after_an_error() -> None:
-    model = scrambled(("mlp", "bernoulli", "vamp"), SHAPES[0])
+    model = scrambled(("mlp", "bernoulli", "vamp"), SHAPES["grey"])
     assert isinstance(model, FlatModel)
 
     def fail_while_frozen() -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from tests.conftest import QUICK, clean_environment, run
+from tests.conftest import QUICK, Command, clean_environment, program, run
+from tests.programs import Program
 from vae_dist.distributed.launcher import free_port, rank_environment
 from vae_dist.distributed.launcher_env import has_launcher
 from vae_dist.distributed.rendezvous import _store, join_process_group
@@ -122,7 +123,7 @@ def test_accelerates_config_gives_the_processes_it_asks_for_and_our_precision_ov
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path, variable: str, value: str, message: str) -> None:
-    result = run(sys.executable, *TRAIN, cwd=tmp_path, **{variable: value})
+    result = program("train", *QUICK, cwd=tmp_path, **{variable: value})
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -130,7 +131,7 @@ def test_a_request_that_cannot_be_met_is_refused(tmp_path: Path, variable: str, 
 
 def test_a_process_that_no_other_joins_fails_after_its_timeout(tmp_path: Path) -> None:
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    result = run(sys.executable, *TRAIN, "--set", "train.collective_timeout_s=3", cwd=tmp_path, **alone)
+    result = program("train", *QUICK, "--set", "train.collective_timeout_s=3", cwd=tmp_path, **alone)
     assert result.returncode == 1
     assert "The 2 processes didn't meet within 3 s" in result.stderr
     assert "Traceback" not in result.stderr
@@ -157,29 +158,32 @@ def test_more_processes_than_devices_are_refused_by_every_one_of_them(monkeypatc
 def test_processes_with_different_configs_are_refused(tmp_path: Path) -> None:
     port = free_port()
     ranks = [
-        subprocess.Popen(
-            [sys.executable, *TRAIN, "--set", f"optim.lr=0.{rank + 1}"],
+        Program(
+            *("train", *QUICK, "--set", f"optim.lr=0.{rank + 1}"),
             cwd=tmp_path,
-            env=clean_environment(tmp_path, **rank_environment(rank, 2, port)),
-            stderr=subprocess.PIPE,
-            text=True,
+            environment=clean_environment(tmp_path, **rank_environment(rank, 2, port)),
+            stdout=tmp_path / f"out-{rank}",
+            stderr=tmp_path / f"errors-{rank}",
         )
         for rank in range(2)
     ]
-    errors = [rank.communicate()[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [2, 2]
-    assert "Process 1: optim.lr is 0.2 in this process's config and 0.1 in process 0's" in errors[0]
+    assert [rank.wait(60) for rank in ranks] == [2, 2]
+    complaint = "Process 1: optim.lr is 0.2 in this process's config and 0.1 in process 0's"
+    assert complaint in (tmp_path / "errors-0").read_text()
     assert not (tmp_path / "runs" / "quickstart" / "checkpoints").exists()
 
 
 def test_an_error_is_printed_once_and_not_once_for_each_rank(tmp_path: Path) -> None:
     data = ("--set", "data.name=binarized-mnist", "--set", "data.binarize=static")
-    result = run(sys.executable, *TRAIN, *data, "--num-processes", "3", cwd=tmp_path)
+    result = program("train", *QUICK, *data, "--num-processes", "3", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.count("binarized-mnist was not found") == 1
     assert "Traceback" not in result.stderr
-    usage = run(*TORCHRUN, "2", *TRAIN, "--nonsense", cwd=tmp_path)
-    assert usage.stderr.count("No such option") == 1
+    usage = [
+        program("train", *QUICK, "--nonsense", cwd=tmp_path, **rank_environment(rank, 2, free_port())).stderr
+        for rank in range(2)
+    ]
+    assert ["No such option" in errors for errors in usage] == [True, False]
 
 
 def test_a_usage_error_is_printed_even_if_rank_zero_is_the_last_to_start(tmp_path: Path) -> None:
@@ -214,15 +218,31 @@ def maps_torch(process: int) -> bool:
 
 @pytest.mark.parametrize("processes", ["7", "100"])
 def test_more_processes_than_micro_batches_are_refused(tmp_path: Path, processes: str) -> None:
-    result = run(sys.executable, *TRAIN, "--num-processes", processes, cwd=tmp_path)
+    result = program("train", *QUICK, "--num-processes", processes, cwd=tmp_path)
     assert result.returncode == 2
     assert f"{processes} processes can't share 6 micro-batches" in result.stderr
 
 
-@pytest.mark.parametrize("processes", ["2", "3"])
-def test_evaluation_gives_the_same_figures_on_any_number_of_processes(trained: Path, processes: str) -> None:
-    evaluate = ("-m", "vae_dist", "evaluate", "--k", "3", "--json")
-    alone = run(sys.executable, *evaluate, cwd=trained)
-    shared = run(*TORCHRUN, processes, *evaluate, cwd=trained)
-    assert alone.returncode == shared.returncode == 0, shared.stderr
-    assert json.loads(shared.stdout) == json.loads(alone.stdout)
+def test_evaluation_gives_the_same_figures_on_any_number_of_processes(
+    vae_dist: Command, trained: Path, tmp_path: Path
+) -> None:
+    """On two as torchrun starts them, and on three."""
+    evaluate = ("evaluate", "--k", "3", "--json")
+    alone = vae_dist(*evaluate, cwd=trained)
+    two = run(*TORCHRUN, "2", "-m", "vae_dist", *evaluate, cwd=trained)
+    assert alone.returncode == two.returncode == 0, two.stderr
+    assert json.loads(two.stdout) == json.loads(alone.stdout)
+    port = free_port()
+    three = [
+        Program(
+            *evaluate,
+            cwd=trained,
+            environment=clean_environment(tmp_path, **rank_environment(rank, 3, port)),
+            stdout=tmp_path / f"out-{rank}",
+            stderr=tmp_path / f"errors-{rank}",
+        )
+        for rank in range(3)
+    ]
+    assert [rank.wait(60) for rank in three] == [0, 0, 0]
+    assert json.loads((tmp_path / "out-0").read_text()) == json.loads(alone.stdout)
+    assert [(tmp_path / f"out-{rank}").read_text() for rank in (1, 2)] == ["", ""]

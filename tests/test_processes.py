@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from tests.ranks import call_on, train_on
+from tests.test_data import idx
 from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data.loader import Batch, Part
@@ -32,8 +33,8 @@ TENSORS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 def config(**train: Any) -> dict[str, Any]:
-    """50 steps of 12 micro-batches, every one of them clipped."""
-    steps = {"steps": 50, "batch_size": 120, "micro_batches": 12, "precision": "fp32", "threads": 1}
+    """20 steps of 12 micro-batches, every one of them clipped."""
+    steps = {"steps": 20, "batch_size": 120, "micro_batches": 12, "precision": "fp32", "threads": 1}
     return {
         "data": {"val_size": 100},
         "model": {"h_dim": 32},
@@ -57,8 +58,8 @@ def test_exact_reduction_gives_the_same_bits_on_any_number_of_processes(tmp_path
 
 
 def test_an_exact_run_resumes_with_the_same_bits_on_another_number_of_processes(tmp_path: Path) -> None:
-    """Three processes up to step 20, one up to 35, four to the end; against two all the way."""
-    for processes, steps in ((3, 20), (1, 35), (4, 50)):
+    """Three processes up to step 8, one up to 14, four to the end; against two all the way."""
+    for processes, steps in ((3, 8), (1, 14), (4, 20)):
         train_on(processes, config(reduce="exact", steps=steps), tmp_path / "parts")
     train_on(2, config(reduce="exact"), tmp_path / "whole")
     parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
@@ -100,11 +101,15 @@ def test_every_kind_of_model_is_the_same_in_parts_and_on_any_number_of_processes
 def test_a_run_in_parts_ends_bit_for_bit_like_a_whole_one(
     tmp_path: Path, processes: int, settings: dict[str, Any]
 ) -> None:
-    """Stopped in the middle of the first epoch, which ends with step 82."""
-    cadence = {"log_every": 5, "eval_every": 40, "micro_batches": 6, **settings}
-    for steps in (75, 90):
-        train_on(processes, config(steps=steps, **cadence), tmp_path / "parts")
-    train_on(processes, config(steps=90, **cadence), tmp_path / "whole")
+    """Stopped in the middle of the first epoch, which ends in step 9, and of the second window of logging."""
+    pixels = torch.randint(0, 256, (1100 * 28 * 28,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+        (tmp_path / name).write_bytes(idx(1100)[:16] + pixels.numpy().tobytes())
+    images = {"data": {"name": "mnist", "root": str(tmp_path), "val_size": 100}}
+    cadence = {"log_every": 5, "eval_every": 4, "micro_batches": 6, **settings}
+    for steps in (7, 11):
+        train_on(processes, config(steps=steps, **cadence) | images, tmp_path / "parts")
+    train_on(processes, config(steps=11, **cadence) | images, tmp_path / "whole")
     parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
     assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}
 
@@ -115,8 +120,8 @@ def test_a_compiled_run_in_parts_ends_bit_for_bit_like_a_whole_one(tmp_path: Pat
     compiled = partial(config, compile="on", micro_batches=6, log_every=5)
     warming_up = {"objective": {"warmup_steps": 20}}
     for steps in (7, 12):
-        train_on(3, compiled(steps=steps) | warming_up, tmp_path / "parts")
-    train_on(3, compiled(steps=12) | warming_up, tmp_path / "whole")
+        train_on(2, compiled(steps=steps) | warming_up, tmp_path / "parts")
+    train_on(2, compiled(steps=12) | warming_up, tmp_path / "whole")
     assert find_checkpoint(tmp_path / "whole").state.resolved.compile is True
     parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
     assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import QUICK, clean_environment
+from tests.programs import Program
 from tests.ranks import train_on
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import load_config, shipped_configs
@@ -23,21 +24,41 @@ from vae_dist.distributed.signals import StopReason, StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
+STARTED = (sys.executable,)  # an interpreter, and not a fork of one
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1")
 
 
 class Running:
-    """A real `train` command that is running, in a folder of its own."""
+    """A `train` command that is running, in a folder of its own.
 
-    def __init__(self, folder: Path, *arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> None:
+    Args:
+        folder: its own.
+        arguments: of `train`.
+        launcher: starts an interpreter for it, and each rank imports torch; without one, all of them are forked.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> None:
         self.run = folder / "run"
-        command = [*launcher, "-m", "vae_dist", "train", *QUICK, *arguments, "--out", str(self.run)]
+        command = ["train", *QUICK, *arguments, "--out", str(self.run)]
+        environment = clean_environment(folder)
         self._errors = folder / "errors"
+        self.process: Program | subprocess.Popen[bytes]
+        if not launcher:
+            self.process = Program(
+                *command, cwd=folder, environment=environment, stdout=folder / "out", stderr=self._errors
+            )
+            self._ranks_are = b""
+            return
         with self._errors.open("w") as errors:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=clean_environment(folder), stdout=subprocess.DEVNULL, stderr=errors
+                [*launcher, "-m", "vae_dist", *command],
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
             )
+        self._ranks_are = b"vae_dist"
 
     def wait_until(self, condition: Callable[[], bool], longest_s: float = 60) -> None:
         """Wait for a condition, and fail if it isn't met in time."""
@@ -53,7 +74,7 @@ class Running:
     def ranks(self) -> list[int]:
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"vae_dist" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [int(child) for child in children if self._ranks_are in Path(f"/proc/{child}/cmdline").read_bytes()]
 
     def errors(self) -> str:
         return self._errors.read_text()
@@ -66,8 +87,12 @@ class Running:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_waits_for_the_others_can_be_stopped(tmp_path: Path, number: int) -> None:
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "vae_dist", "train", *QUICK], cwd=tmp_path, env=clean_environment(tmp_path, **alone)
+    waiting = Program(
+        *("train", *QUICK),
+        cwd=tmp_path,
+        environment=clean_environment(tmp_path, **alone),
+        stdout=tmp_path / "out",
+        stderr=tmp_path / "errors",
     )
     with contextlib.closing(socket.socket()) as probe:
         while probe.connect_ex(("localhost", int(alone["MASTER_PORT"]))):  # until it listens for the others
@@ -85,7 +110,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 
-    def start_one(*arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> Running:
+    def start_one(*arguments: str, launcher: tuple[str, ...] = ()) -> Running:
         started.append(Running(tmp_path, *arguments, launcher=launcher))
         return started[-1]
 
@@ -112,13 +137,18 @@ def assert_stopped_with_a_checkpoint(running: Running, status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "receiver"),
-    [(signal.SIGUSR1, "launcher"), (signal.SIGHUP, "launcher"), (signal.SIGTERM, 2), (signal.SIGUSR1, 1)],
+    ("number", "receiver", "launcher"),
+    [
+        (signal.SIGUSR1, "launcher", STARTED),
+        (signal.SIGHUP, "launcher", ()),
+        (signal.SIGTERM, 2, ()),
+        (signal.SIGUSR1, 1, ()),
+    ],
 )
 def test_a_signal_to_the_launcher_or_any_rank_stops_all_with_a_checkpoint(
-    start: Callable[..., Running], number: signal.Signals, receiver: str | int
+    start: Callable[..., Running], number: signal.Signals, receiver: str | int, launcher: tuple[str, ...]
 ) -> None:
-    running = start(*ENDLESS, "--num-processes", "3")
+    running = start(*ENDLESS, "--num-processes", "3", launcher=launcher)
     running.wait_until(running.is_training)
     os.kill(running.process.pid if isinstance(receiver, str) else running.ranks()[receiver], number)
     assert running.process.wait(30) == 75, running.errors()
@@ -149,9 +179,11 @@ def test_a_signal_during_an_evaluation_stops_the_run_within_20_seconds(start: Ca
     assert_stopped_with_a_checkpoint(running, "preempted")
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_ctrl_c_stops_with_a_checkpoint(start: Callable[..., Running], processes: str) -> None:
-    running = start(*ENDLESS, "--num-processes", processes)
+@pytest.mark.parametrize(("processes", "launcher"), [("1", STARTED), ("2", ())])
+def test_ctrl_c_stops_with_a_checkpoint(
+    start: Callable[..., Running], processes: str, launcher: tuple[str, ...]
+) -> None:
+    running = start(*ENDLESS, "--num-processes", processes, launcher=launcher)
     running.wait_until(running.is_training)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(30) == 130, running.errors()
@@ -176,7 +208,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(
 
 
 def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Running]) -> None:
-    running = start(*ENDLESS)
+    running = start(*ENDLESS, launcher=STARTED)
 
     def is_listening() -> bool:
         lines = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
@@ -240,7 +272,7 @@ def test_a_run_that_cannot_write_its_checkpoint_after_a_signal_has_failed(
 
 @pytest.mark.parametrize("victim", ["launcher", "rank"])
 def test_no_process_outlives_the_run(start: Callable[..., Running], victim: str) -> None:
-    running = start(*ENDLESS, "--num-processes", "3")
+    running = start(*ENDLESS, "--num-processes", "3", launcher=STARTED if victim == "launcher" else ())
     running.wait_until(running.is_training)
     ranks = running.ranks()
     assert len(ranks) == 3
@@ -258,7 +290,7 @@ def test_no_process_outlives_the_run(start: Callable[..., Running], victim: str)
 
 
 def test_a_rank_that_dies_before_it_has_met_the_others_ends_them(start: Callable[..., Running]) -> None:
-    running = start(*ENDLESS, "--num-processes", "3")
+    running = start(*ENDLESS, "--num-processes", "3", launcher=STARTED)
     running.wait_until(lambda: len(running.ranks()) == 3)
     os.kill(running.ranks()[2], signal.SIGKILL)
     assert running.process.wait(30) == 1, running.errors()
@@ -287,7 +319,7 @@ def test_no_process_outlives_torchrun_or_accelerate(
 def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_in_the_same_bits(
     start: Callable[..., Running], tmp_path: Path
 ) -> None:
-    settings = ("train.steps=1500", "train.checkpoint_every=150", "train.eval_every=1500", "data.val_size=100")
+    settings = ("train.steps=600", "train.checkpoint_every=60", "train.eval_every=600", "data.val_size=100")
     arguments = tuple(part for setting in settings for part in ("--set", setting))
     running = start(*arguments, launcher=(*TORCHRUN, "2", "--max-restarts", "3"))
     running.wait_until(lambda: running.is_training() and (running.run / "checkpoints").exists())

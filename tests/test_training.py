@@ -1,11 +1,13 @@
 """The training loop: resume is exact, the process count changes nothing, and skipped steps change nothing."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import QUICK, Command, run
+from tests.conftest import QUICK, Command, clean_environment, program, run
+from tests.programs import Program
+from tests.ranks import call_on
 from vae_dist import training
 from vae_dist.checkpoint import find_checkpoint, load_model
-from vae_dist.config import Config, TrainConfig
+from vae_dist.config import Config, TrainConfig, load_config, shipped_configs
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
+from vae_dist.inference.evaluation import evaluate
 from vae_dist.models import initial_model
 from vae_dist.training.auto_settings import resolve
 from vae_dist.training.compile import compile_or_fall_back
@@ -47,8 +52,8 @@ def tensor_files(run_folder: Path) -> dict[str, bytes]:
 
 
 def train(folder: Path, out: str, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vae_dist", "train", *QUICK, "--out", out, *arguments]
-    return run(*command, "--num-processes", str(processes), cwd=folder)
+    more = () if processes == 1 else ("--num-processes", str(processes))
+    return program("train", *QUICK, "--out", out, *arguments, *more, cwd=folder)
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -71,17 +76,21 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(tmp_path:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamax"])
 def test_sigterm_stops_with_a_checkpoint_and_the_same_command_resumes(tmp_path: Path, optimizer: str) -> None:
-    settings = ("--set", "train.steps=4000", "--set", f"optim.kind={optimizer}", "--set", "train.eval_every=4000")
-    command = [sys.executable, "-m", "vae_dist", "train", *QUICK, *settings, "--out", "stopped"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    settings = ("--set", "train.steps=600", "--set", f"optim.kind={optimizer}", "--set", "train.eval_every=600")
+    process = Program(
+        *("train", *QUICK, *settings, "--out", "stopped"),
+        cwd=tmp_path,
+        environment=clean_environment(tmp_path),
+        stdout=tmp_path / "out",
+        stderr=tmp_path / "errors",
+    )
     while process.poll() is None and not (tmp_path / "stopped" / "metrics.jsonl").exists():
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75, errors
+    assert process.wait(60) == 75, (tmp_path / "errors").read_text()
     status = json.loads((tmp_path / "stopped" / "status.json").read_text())
     assert status["status"] == "preempted"
-    assert 0 < status["step"] < 4000
+    assert 0 < status["step"] < 600
     assert find_checkpoint(tmp_path / "stopped").state.step == status["step"]
     assert train(tmp_path, "stopped", *settings).returncode == 0
     assert train(tmp_path, "whole", *settings).returncode == 0
@@ -89,21 +98,22 @@ def test_sigterm_stops_with_a_checkpoint_and_the_same_command_resumes(tmp_path: 
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
 
 
+def stop_in_the_evaluation(settings: dict[str, Any], out: Path) -> None:
+    """Train, with a signal in the evaluation."""
+
+    def signalled(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_dist.training.trainer.evaluate", signalled)
+        assert training.train(Config.model_validate(settings), out).status == "preempted"
+
+
 def test_an_evaluation_that_was_stopped_is_done_after_the_resume(tmp_path: Path) -> None:
     """The signal comes in the last evaluation: that is left to do after a resume, and the pictures."""
-    program = (
-        "import os, signal, sys\n"
-        "from vae_dist.training import trainer\n"
-        "score = trainer.evaluate\n"
-        "def signalled(*args, **kwargs):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    return score(*args, **kwargs)\n"
-        "trainer.evaluate = signalled\n"
-        "from vae_dist.cli import main\n"
-        f"sys.argv = ['vae-dist', 'train', *{QUICK!r}, '--out', 'stopped']\n"
-        "main()\n"
-    )
-    assert run(sys.executable, "-c", program, cwd=tmp_path).returncode == 75
+    settings = load_config(shipped_configs()["quickstart"], QUICK[1::2]).model_dump(mode="json")
+    call_on(1, tmp_path / "log", stop_in_the_evaluation, settings, tmp_path / "stopped")
     assert find_checkpoint(tmp_path / "stopped").state.evaluated is False
     assert train(tmp_path, "stopped").returncode == 0
     assert train(tmp_path, "whole").returncode == 0
@@ -118,13 +128,14 @@ def test_accumulate_may_be_more_than_a_process_has_micro_batches(tmp_path: Path)
     assert result.returncode == 0, result.stderr
 
 
+def train_and_print_the_outcome(out: Path) -> None:
+    print(training.train({"train": {"steps": 4, "log_every": 2, "threads": 1}}, out))
+
+
 def test_the_library_trains_in_silence(tmp_path: Path) -> None:
-    program = (
-        "from vae_dist import Config, train\n"
-        "print(train(Config.model_validate({'train': {'steps': 4, 'log_every': 2, 'threads': 1}}), 'x'))"
-    )
-    result = run(sys.executable, "-c", program, cwd=tmp_path)
-    assert result.stdout.count("\n") == 1, result.stderr
+    call_on(1, tmp_path / "log", train_and_print_the_outcome, tmp_path / "x")
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith("Outcome(")
     assert [line["step"] for line in metrics(tmp_path / "x")] == [2, 4, 4]
 
 
@@ -170,7 +181,7 @@ def test_a_skipped_step_changes_nothing_and_skipping_fifty_in_a_row_ends_the_run
     assert "every step since the last log was skipped" in few.stdout
     many = train(tmp_path, "many", *settings, "--set", "train.steps=100")
     assert many.returncode == 1
-    assert "above optim.skip_norm, for 50 steps up to step 50 (all tensors are finite)" in many.stderr
+    assert "above optim.skip_norm, for 50 steps up to step 50 (all tensors are finite, and so" in many.stderr
     assert "Traceback" not in many.stderr
     assert json.loads((tmp_path / "many" / "status.json").read_text())["status"] == "failed"
 
@@ -225,6 +236,26 @@ def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyP
         assert len(graphs) == number
 
 
+def count_graphs(settings: dict[str, Any], out: Path) -> None:
+    """Train in a process of its own, and print how many graphs were compiled by the trial and in all."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    def tried(*arguments: Any) -> bool:
+        done = compile_or_fall_back(*arguments)
+        print(len(graphs), "by the trial")
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+        patch.setattr("vae_dist.training.setup.compile_or_fall_back", tried)
+        training.train(Config.model_validate(settings), out)
+    print(len(graphs), "at the end")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_trial_compiles_all_that_training_runs(tmp_path: Path, precision: str) -> None:
     """For one sample and for three, with another beta at every step: what fails to compile fails before that."""
@@ -233,25 +264,8 @@ def test_the_trial_compiles_all_that_training_runs(tmp_path: Path, precision: st
         "objective": {"kind": "iwae", "final_samples": 3, "warmup_steps": 20},
         "train": {"steps": 12, "compile": "on", "threads": 1, "precision": precision, "batch_size": 16},
     }
-    program = (
-        "from functools import partialmethod\n"
-        "from torch import nn\n"
-        "from vae_dist import Config, train\n"
-        "from vae_dist.training import setup\n"
-        "graphs, compile_or_fall_back = [], setup.compile_or_fall_back\n"
-        "def backend(graph, inputs):\n"
-        "    graphs.append(graph)\n"
-        "    return graph.forward\n"
-        "def tried(*arguments):\n"
-        "    done = compile_or_fall_back(*arguments)\n"
-        "    print(len(graphs), 'by the trial')\n"
-        "    return done\n"
-        "nn.Module.compile = partialmethod(nn.Module.compile, backend=backend)\n"
-        "setup.compile_or_fall_back = tried\n"
-        f"train(Config.model_validate({settings}), 'run')\n"
-        "print(len(graphs), 'at the end')"
-    )
-    assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "2 by the trial\n2 at the end\n"
+    call_on(1, tmp_path / "log", count_graphs, settings, tmp_path / "run")
+    assert (tmp_path / "log").read_text() == "2 by the trial\n2 at the end\n"
 
 
 def test_a_run_begun_compiled_does_not_resume_without_compilation(
@@ -291,7 +305,7 @@ def test_a_model_too_large_for_memory_is_refused_in_one_sentence(tmp_path: Path)
 def test_grey_levels_under_a_bernoulli_are_never_called_elbo(tmp_path: Path) -> None:
     result = train(tmp_path, "x", "--set", "data.binarize=none")
     assert result.returncode == 0
-    info = run(sys.executable, "-m", "vae_dist", "info", "--checkpoint", "x", cwd=tmp_path)
+    info = program("info", "--checkpoint", "x", cwd=tmp_path)
     for text in (result.stdout, info.stdout):
         assert "cross-entropy + rate " in text
         assert "ELBO" not in text
@@ -362,20 +376,22 @@ def test_other_images_than_the_run_was_begun_with_are_refused(tmp_path: Path) ->
     assert find_checkpoint(tmp_path / "x").state.step == 6
 
 
+def report_determinism() -> None:
+    """Print what a deterministic run has set by the time that it would look for a device."""
+
+    def report(**_: Any) -> None:
+        cudnn, workspace = torch.backends.cudnn, os.environ["CUBLAS_WORKSPACE_CONFIG"]
+        print(torch.are_deterministic_algorithms_enabled(), workspace, cudnn.deterministic, cudnn.benchmark)
+        raise KeyError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyError):
+        patch.setattr("vae_dist.training.entry.join_process_group", report)
+        training.train(Config.model_validate({"train": {"deterministic": True}}))
+
+
 def test_deterministic_sets_everything_before_a_device_is_touched(tmp_path: Path) -> None:
-    program = (
-        "import os, torch\n"
-        "from vae_dist import Config\n"
-        "from vae_dist.training import entry\n"
-        "def report(**_):\n"
-        "    cudnn = torch.backends.cudnn\n"
-        "    print(torch.are_deterministic_algorithms_enabled(), os.environ['CUBLAS_WORKSPACE_CONFIG'], "
-        "cudnn.deterministic, cudnn.benchmark)\n"
-        "    raise SystemExit\n"
-        "entry.join_process_group = report\n"
-        "entry.train(Config.model_validate({'train': {'deterministic': True}}))"
-    )
-    assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "True :4096:8 True False\n"
+    call_on(1, tmp_path / "log", report_determinism)
+    assert (tmp_path / "log").read_text() == "True :4096:8 True False\n"
 
 
 def test_fresh_begins_beside_the_run_that_is_there(vae_dist: Command, tmp_path: Path) -> None:
