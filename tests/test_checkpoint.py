@@ -169,7 +169,7 @@ def test_a_config_that_asks_for_terabytes_takes_no_memory(path: Path) -> None:
 def test_a_manifest_with_an_unknown_file_is_refused(path: Path) -> None:
     (path / "hook.py").write_text("print('boo')")
     resign(path)
-    with pytest.raises(UserError, match=r"manifest.json names"):
+    with pytest.raises(UserError, match=r"manifest.json and state.json differ on hook.py"):
         load_model(path)
 
 

@@ -48,5 +48,5 @@ def test_a_run_begun_with_fresh_is_resumed_by_another_command(tmp_path: Path) ->
 @pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"id": "x", "starts": {}})])
 def test_a_damaged_record_of_starts_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"run.json is damaged: .*Move it away"):
+    with pytest.raises(UserError, match=r"run.json is damaged: .*Delete or move it"):
         RunWriter(tmp_path).record_start(["train"], "cpu", 1, 0)

@@ -1,9 +1,11 @@
 """Reporting: a terminal or tracker that fails doesn't end a run."""
 
 import io
+from collections.abc import Iterator
 
 import pytest
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from rich.console import Console
 
@@ -23,6 +25,13 @@ class Pipe(io.StringIO):
         return super().write(text)
 
 
+@pytest.fixture
+def accelerator() -> Iterator[Accelerator]:
+    """Accelerate's state is the process's: another test's run would meet it."""
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
     pipe = Pipe()
     reporter = Reporter(Console(file=pipe, force_terminal=True), [], Config(), 100, 0)
@@ -33,7 +42,9 @@ def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
     assert "run" in pipe.getvalue()
 
 
-def test_a_tracker_that_fails_at_the_end_gives_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_fails_at_the_end_gives_a_warning(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Failing(GeneralTracker):  # type: ignore[misc]
         name = "failing"
         requires_logging_directory = False
@@ -41,7 +52,6 @@ def test_a_tracker_that_fails_at_the_end_gives_a_warning(monkeypatch: pytest.Mon
         def finish(self) -> None:
             raise ConnectionError("nobody there")
 
-    accelerator = Accelerator(cpu=True)
     monkeypatch.setattr(accelerator, "init_trackers", lambda *_, **__: None)
     accelerator.trackers = [Failing(_blank=True)]
     config = Config.model_validate({"tracking": {"trackers": ["tensorboard"]}})
@@ -51,11 +61,12 @@ def test_a_tracker_that_fails_at_the_end_gives_a_warning(monkeypatch: pytest.Mon
         reporter.stop(1)
 
 
-def test_a_tracker_that_does_not_start_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_does_not_start_is_refused_in_one_sentence(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise LookupError("nobody is logged in")
 
-    accelerator = Accelerator(cpu=True)
     monkeypatch.setattr(accelerator, "init_trackers", refuse)
     config = Config.model_validate({"tracking": {"trackers": ["wandb"]}})
     with pytest.raises(UserError, match=r"Tracking by wandb can't start: nobody is logged in\."):

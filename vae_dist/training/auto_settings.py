@@ -67,10 +67,20 @@ def make_deterministic() -> None:
 
 
 def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str, ...]) -> Accelerator:
-    """Return accelerate's handle on precision, gradient averaging and trackers, after the process group was joined."""
-    return Accelerator(
-        cpu=PartialState().device.type == "cpu",
-        mixed_precision=ACCELERATE_PRECISION[precision],
-        log_with=list(trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(run_folder), logging_dir=str(run_folder / "tensorboard")),
-    )
+    """Return accelerate's handle on precision, gradient averaging and trackers, after the process group was joined.
+
+    Raises:
+        UsageError: the caller has set accelerate up in another way in this process.
+    """
+    folders = ProjectConfiguration(project_dir=str(run_folder), logging_dir=str(run_folder / "tensorboard"))
+    try:
+        return Accelerator(
+            cpu=PartialState().device.type == "cpu",
+            mixed_precision=ACCELERATE_PRECISION[precision],
+            log_with=list(trackers) or None,
+            project_config=folders,
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"accelerate was set up otherwise in this process ({error}): train before you make an Accelerator."
+        ) from error

@@ -127,8 +127,8 @@ def _load_same_dataset(
     whose = "the run was begun with" if state else "process 0 has"
 
     def compare() -> None:
-        for split in digests.keys() & expected.keys():
-            if expected[split] != digests[split]:
+        for split in digests:
+            if expected.get(split, digests[split]) != digests[split]:
                 raise UsageError(
                     f"The {split} images of {dataset.name} ({dataset.origin}) are not those that {whose}. "
                     "Point data.root or VAE_DIST_DATA to those, or give another --out."
