@@ -45,7 +45,7 @@ class Setup(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a caller from Python gave instead of a section of the config."""
+    """Objects that a caller from Python gave instead of sections of the config."""
 
     dataset: Dataset | None = None
     build_model: BuildModel | None = None
