@@ -122,6 +122,19 @@ def test_an_evaluation_that_was_stopped_is_done_after_the_resume(tmp_path: Path)
     assert (tmp_path / "stopped" / "images" / "samples.png").exists()
 
 
+def test_an_evaluation_that_is_stopped_twice_in_mid_run_is_done_at_last(tmp_path: Path) -> None:
+    """A run that is stopped again while it makes up for the evaluation takes no step before it."""
+    every_3 = ("--set", "train.eval_every=3")
+    settings = load_config(shipped_configs()["quickstart"], (*QUICK[1::2], every_3[1])).model_dump(mode="json")
+    for log in ("first", "second"):
+        call_on(1, tmp_path / log, stop_in_the_evaluation, settings, tmp_path / "stopped")
+        state = find_checkpoint(tmp_path / "stopped").state
+        assert (state.step, state.evaluated) == (3, False)
+    assert train(tmp_path, "stopped", *every_3).returncode == 0
+    assert train(tmp_path, "whole", *every_3).returncode == 0
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
+
+
 def test_accumulate_may_be_more_than_a_process_has_micro_batches(tmp_path: Path) -> None:
     uneven = ("--set", "train.micro_batches=3", "--set", "train.accumulate=2")
     result = train(tmp_path, "x", *uneven, processes=2)

@@ -16,13 +16,12 @@ from vae_dist.config import FolderConfig
 from vae_dist.data.dataset import Dataset, ResidentDataset
 from vae_dist.data.pictures import fit_image, read_image
 from vae_dist.data.search_path import expanded
-from vae_dist.data.splits import finish_splits
+from vae_dist.data.splits import finish_splits, val_size_of_pictures
 from vae_dist.errors import UsageError, UserError
 
 NAME = "folder"
 SPLITS = ("train", "val", "test")
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
 
 
 def load_folder(config: FolderConfig) -> Dataset:
@@ -47,9 +46,8 @@ def load_folder(config: FolderConfig) -> Dataset:
     splits = {split: _decode(part, height, width, fit=size is not None) for split, part in paths.items()}
     if all(_is_grey(images) for images in splits.values()):
         splits = {split: images[:, :1].clone() for split, images in splits.items()}
-    default_val_size = 0 if "val" in splits else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(splits["train"])))
     dataset = ResidentDataset(NAME, str(root), splits)
-    return finish_splits(dataset, config.binarize, config.val_size, default_val_size)
+    return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(splits))
 
 
 def _pictures_in(folder: Path) -> list[Path]:

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from vae_dist.config import GivenDataConfig
 from vae_dist.data.dataset import Dataset, ResidentDataset
-from vae_dist.data.splits import finish_splits
+from vae_dist.data.splits import finish_splits, val_size_of_pictures
 from vae_dist.errors import UsageError
 
 NAME, ORIGIN = "given", "from Python"
-SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
 SPLITS = {"train", "val", "test"}
 CHANNELS = (1, 3)
 
@@ -37,8 +36,8 @@ def as_dataset(data: Any, config: GivenDataConfig) -> Dataset:
     if "train" not in splits or not splits.keys() <= SPLITS:
         raise UsageError(f"data has the splits {', '.join(map(str, splits)) or 'none'}: give train, and val or test.")
     tensors = {split: _as_images(images) for split, images in splits.items()}
-    default = 0 if "val" in tensors else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(tensors["train"])))
-    return finish_splits(ResidentDataset(NAME, ORIGIN, tensors), config.binarize, config.val_size, default)
+    dataset = ResidentDataset(NAME, ORIGIN, tensors)
+    return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(tensors))
 
 
 def not_given(config: GivenDataConfig) -> Dataset:

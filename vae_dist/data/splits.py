@@ -1,11 +1,19 @@
 """From the images in a dataset's files to its splits: the fixed draw of a static binarization, and held-out images."""
 
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 
 from vae_dist.config import Binarization
 from vae_dist.data.binarization import binarize_once
 from vae_dist.data.dataset import ResidentDataset
 from vae_dist.errors import UsageError
+
+SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
+
+
+def val_size_of_pictures(splits: Mapping[str, Sized]) -> int:
+    """Return how many images of a set of any size to hold out: a tenth of train, or none beside a "val"."""
+    return 0 if "val" in splits else min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(splits["train"])))
 
 
 def finish_splits(

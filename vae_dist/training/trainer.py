@@ -73,8 +73,9 @@ class Trainer:
             return
         if not self._evaluated:
             self._evaluate()
-            if self._stop is None:
-                self._save()
+            if self._stop is not None:  # the evaluation is still to be made up for
+                return
+            self._save()
         with self._profile() as after_step:
             for batch in self._setup.loader:
                 self._advance(batch)
