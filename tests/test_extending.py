@@ -1,4 +1,4 @@
-"""CONTRIBUTING's recipes are followed to the letter in a copy of the package, and what they make is trained."""
+"""The recipes of docs/extending.md are followed to the letter in a copy of the package, and what they make is trained."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ import vae_dist
 from tests.conftest import clean_environment
 
 PACKAGE = Path(vae_dist.__file__).parent
-TEXT = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+TEXT = (PACKAGE.parent / "docs" / "extending.md").read_text()
 
 
 @pytest.mark.parametrize(
