@@ -23,7 +23,7 @@ TEXT = (PACKAGE.parent / "docs" / "extending.md").read_text()
     ],
     ids=["model", "data source"],
 )
-def test_a_recipe_makes_what_it_says(
+def test_a_recipe_followed_to_the_letter_trains(
     tmp_path: Path, room: str, name: str, union: str, setting: str, printed: str
 ) -> None:
     copy = shutil.copytree(PACKAGE, tmp_path / "vae_dist", ignore=shutil.ignore_patterns("__pycache__"))

@@ -77,7 +77,7 @@ def test_batches_do_not_depend_on_processes_and_passes(
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_what_is_at_a_position_follows_from_seed_and_step(seed: int) -> None:
+def test_images_and_noise_of_a_position_follow_from_seed_and_step(seed: int) -> None:
     """Each image, its binarization and its noise, one by one."""
     dataset, micro_size = dataset_of("dynamic"), BATCH_SIZE // MICRO_BATCHES
     for batch in loader_of(seed=seed):
@@ -108,7 +108,7 @@ def test_another_seed_gives_other_batches() -> None:
     assert not torch.equal(eps, other_eps)
 
 
-def test_batches_do_not_depend_on_those_before() -> None:
+def test_batches_do_not_depend_on_earlier_batches() -> None:
     """A loader can be gone through again, start at any step, and be asked for one step."""
     loader = loader_of()
     batches = list(loader)

@@ -98,7 +98,7 @@ def levels(count: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.randint(0, 256, (count, *shape), generator=generator) / 255
 
 
-def test_what_is_allowed() -> None:
+def test_the_allowed_combinations_are_all_that_make_sense() -> None:
     """Flat models go with every prior; doubly reparameterized is for priors free of the encoder."""
     kinds, objectives = all_kinds()["model"], len(OBJECTIVES) - 1  # and doubly reparameterized
     flat = sum(issubclass(kinds[settings["kind"]], FlatModelConfig) for settings in MODELS.values())
@@ -110,7 +110,7 @@ def test_what_is_allowed() -> None:
     ("section", "tried"),
     [("model", MODELS), ("model.likelihood", LIKELIHOODS), ("model.prior", PRIORS), ("objective", OBJECTIVES)],
 )
-def test_whatever_a_config_can_name_is_tried_here(section: str, tried: dict[str, dict[str, Any]]) -> None:
+def test_every_kind_of_the_config_is_among_the_combinations(section: str, tried: dict[str, dict[str, Any]]) -> None:
     assert {settings["kind"] for settings in tried.values()} == set(all_kinds()[section]) - {"given"}
 
 
@@ -122,12 +122,12 @@ def test_whatever_a_config_can_name_is_tried_here(section: str, tried: dict[str,
         (("conv", "bernoulli", "vamp", "doubly reparameterized"), "a prior free of the encoder.*another than vamp"),
     ],
 )
-def test_what_makes_no_sense_is_refused(names: tuple[str, str, str, str], message: str) -> None:
+def test_a_combination_that_makes_no_sense_is_refused(names: tuple[str, str, str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config(*names)
 
 
-def test_pairwise_leaves_no_pair_out() -> None:
+def test_pairwise_combinations_leave_no_pair_out() -> None:
     every, chosen = with_shapes(allowed()), pairwise(with_shapes(allowed()))
     for places in combinations(range(5), 2):
         assert {tuple(values[i] for i in places) for values in every} == {
@@ -208,7 +208,7 @@ def test_images_are_drawn_and_rebuilt_in_their_shape(names: tuple[str, str, str,
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_a_flat_model_weighs_latents_by_its_priors_density(prior: str) -> None:
+def test_log_weights_of_a_flat_model_use_its_priors_density(prior: str) -> None:
     """Of draws from the prior itself; the density by the change of variables, or as torch's mixture has it."""
     model = scrambled(("mlp", "bernoulli", prior), (1, 6, 7))
     assert isinstance(model, FlatModel)
@@ -229,7 +229,7 @@ def test_a_flat_model_weighs_latents_by_its_priors_density(prior: str) -> None:
     torch.testing.assert_close(ratio[0, :, 0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_rate_is_what_sampled_densities_say(model: Model) -> None:
+def test_the_rate_is_the_mean_of_sampled_log_density_ratios(model: Model) -> None:
     eps = torch.randn(4000, 3, model.noise_size, generator=torch.Generator().manual_seed(2))
     terms = model.log_terms(levels(3, (1, 6, 7)), eps)
     sampled = terms.log_ratio
@@ -238,7 +238,7 @@ def test_the_rate_is_what_sampled_densities_say(model: Model) -> None:
     assert ((terms.rate - sampled.mean(0)).abs() <= error).all()
 
 
-def test_what_the_elbo_needs_is_the_same_without_the_rest(model: Model) -> None:
+def test_elbo_only_gives_the_same_likelihood_and_rate(model: Model) -> None:
     x, eps = levels(3, (1, 6, 7)), torch.randn(2, 3, model.noise_size)
     whole, part = model.log_terms(x, eps), model.log_terms(x, eps, elbo_only=True)
     assert torch.equal(whole.log_px, part.log_px)
@@ -248,7 +248,7 @@ def test_what_the_elbo_needs_is_the_same_without_the_rest(model: Model) -> None:
             part.log_weights()
 
 
-def test_few_draws_begin_many(model: Model) -> None:
+def test_few_samples_of_a_seed_are_the_first_of_many(model: Model) -> None:
     assert torch.equal(generation.sample(model, 3, seed=0), generation.sample(model, 5, seed=0)[:3])
     assert generation.encode(model, levels(4, (1, 6, 7))).shape == (4, model.latent_size)
 

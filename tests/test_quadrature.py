@@ -58,7 +58,7 @@ def test_the_prior_has_mass_one(model: MLPVAE, images: Tensor) -> None:
     assert mass == pytest.approx(1.0, abs=1e-8)
 
 
-def test_the_estimate_comes_down_to_the_exact_likelihood_and_never_below(model: MLPVAE, images: Tensor) -> None:
+def test_the_nll_falls_with_k_to_the_exact_one_and_never_below(model: MLPVAE, images: Tensor) -> None:
     """Over seeds, because the standard error over images says nothing of the noise in z."""
     log_pz, log_px = log_densities(model, images.double() / 255)
     exact = -((log_pz[:, None] + log_px).logsumexp(0) + 2 * math.log(STEP)).mean().item()

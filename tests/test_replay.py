@@ -144,7 +144,7 @@ def replay() -> Iterator[Step]:
         yield Step(loss.item(), distortion.item(), rate.item(), lr, norm, dict(averaged))
 
 
-def test_a_run_is_what_its_formulas_say(tmp_path: Path) -> None:
+def test_seven_steps_of_training_meet_a_float64_replay(tmp_path: Path) -> None:
     train(CONFIG, tmp_path / "run", data=IMAGES)
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     replayed = list(replay())

@@ -33,7 +33,7 @@ def test_the_moving_average_forgets_its_start() -> None:
     assert [ema_decay_at(step, 0.5) for step in (0, 1, 8, 100)] == pytest.approx([0.1, 2 / 11, 0.5, 0.5])
 
 
-def test_what_is_done_every_so_many_steps_is_also_due_after_the_last() -> None:
+def test_an_interval_is_also_due_after_the_last_step() -> None:
     assert [step for step in range(8) if is_due(step, every=3, last=7)] == [3, 6, 7]
     assert [step for step in range(8) if is_due(step, every=None, last=7)] == [7]
 
