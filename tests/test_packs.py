@@ -1,0 +1,114 @@
+"""Packed sets: what is read is what was written, damage is found before it is used, and memory stays small."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_dist.data.packs.dataset import PackedDataset, open_pack
+from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest, Split
+from vae_dist.data.packs.shards import write_shard
+from vae_dist.errors import UsageError, UserError
+
+PIXELS = torch.randint(0, 256, (20, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+GREY = PIXELS[:7, :1].contiguous()
+
+
+def write_pack(folder: Path, splits: dict[Split, list[Tensor]]) -> Path:
+    """Write a pack with a shard for each tensor."""
+    shards = {
+        split: tuple(
+            write_shard(
+                folder / f"{split}-{number:05d}.safetensors",
+                {"pixels": part},
+                [f"{place}.png" for place in range(len(part))],
+            )
+            for number, part in enumerate(parts)
+        )
+        for split, parts in splits.items()
+    }
+    channels = max(part.shape[1] for parts in splits.values() for part in parts)
+    manifest = Manifest(store="pixels", channels=1 if channels == 1 else 3, fit=Fit(), splits=shards)
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return folder
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    return write_pack(tmp_path, {"train": [PIXELS[:8], GREY, PIXELS[8:]], "test": [PIXELS[:2]]})
+
+
+@pytest.fixture(params=[False, True], ids=["mapped", "resident"])
+def dataset(pack: Path, request: pytest.FixtureRequest) -> PackedDataset:
+    return open_pack(pack, resident=request.param)
+
+
+def test_images_are_those_of_all_shards_in_order(dataset: PackedDataset) -> None:
+    whole = torch.cat([PIXELS[:8], GREY.expand(-1, 3, -1, -1), PIXELS[8:]])
+    assert dataset.splits == ("train", "test")
+    assert (dataset.image_shape, dataset.size("train"), dataset.size("test")) == ((3, 5, 4), 27, 2)
+    assert torch.equal(dataset.images("train", range(27)), whole)
+    indices = torch.tensor([26, 0, 14, 15, 7, 8, 8])
+    assert torch.equal(dataset.images("train", indices), whole[indices])
+
+
+def test_held_out_images_are_the_last_of_train(dataset: PackedDataset) -> None:
+    held_out = dataset.hold_out(5)
+    assert (held_out.size("train"), held_out.size("val")) == (22, 5)
+    assert torch.equal(held_out.images("val", range(5)), PIXELS[15:])
+    with pytest.raises(UsageError, match="leaves nothing of the 27 images"):
+        dataset.hold_out(27)
+
+
+def test_digests_tell_splits_and_shares_apart_and_do_not_depend_on_where_images_lie(pack: Path) -> None:
+    mapped, resident = open_pack(pack, resident=False), open_pack(pack, resident=True)
+    digests = [part.digest("train") for part in (mapped, mapped.hold_out(5), mapped.hold_out(6))]
+    assert len({*digests, mapped.digest("test"), mapped.hold_out(5).digest("val")}) == 5
+    assert digests == [part.digest("train") for part in (resident, resident.hold_out(5), resident.hold_out(6))]
+
+
+def test_a_flipped_bit_is_found_before_the_picture_is_used(pack: Path) -> None:
+    shard = pack / "train-00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[content.index(PIXELS[3].numpy().tobytes())] ^= 1
+    shard.write_bytes(content)
+    dataset = open_pack(pack, resident=False)
+    assert torch.equal(dataset.images("train", range(3)), PIXELS[:3])
+    with pytest.raises(UserError, match=r"train-00000\.safetensors is damaged at picture 3: pack the pictures again"):
+        dataset.images("train", range(4))
+    with pytest.raises(UserError, match=r"train-00000\.safetensors is damaged: pack the pictures again"):
+        open_pack(pack, resident=True)
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda pack: (pack / "test-00000.safetensors").write_bytes(b"1234"), "4 bytes, and .* it is cut"),
+        (lambda pack: (pack / "test-00000.safetensors").unlink(), "can't be read"),
+        (lambda pack: (pack / MANIFEST).unlink(), "is no packed set: it has no manifest.json"),
+        (lambda pack: (pack / MANIFEST).write_text('{"format": 7}'), r"manifest.json can't be used \(format"),
+        (lambda pack: (pack / MANIFEST).write_text("[" * 200_000), "manifest.json can't be used"),
+        (lambda pack: (pack / "train-00000.safetensors").replace(pack / "train-00001.safetensors"), "bytes, and"),
+    ],
+)
+def test_damage_is_one_sentence(pack: Path, damage: Callable[[Path], object], message: str, resident: bool) -> None:
+    damage(pack)
+    with pytest.raises(UserError, match=message):
+        open_pack(pack, resident=resident)
+
+
+def test_reading_a_mapped_set_keeps_little_of_it_in_memory(tmp_path: Path) -> None:
+    big = torch.zeros(6000, 3, 100, 100, dtype=torch.uint8)  # 180 MB
+    dataset = open_pack(write_pack(tmp_path, {"train": [big]}), resident=False)
+    del big
+    before = resident_bytes()
+    for part in torch.randperm(6000, generator=torch.Generator().manual_seed(0)).split(100):
+        dataset.images("train", part)
+    assert resident_bytes() - before < 120e6
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

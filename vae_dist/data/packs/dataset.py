@@ -1,0 +1,119 @@
+"""A packed set as a dataset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from vae_dist.config import Binarization
+from vae_dist.data.packs.manifest import Manifest, Split, digest_of, read_manifest
+from vae_dist.data.packs.splits import MappedSplit, ResidentSplit, read_split
+from vae_dist.errors import UsageError
+
+NAME = "packed"
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """A packed set, in memory if it is small, else read from mapped memory as it is needed.
+
+    Attributes:
+        name: of the set.
+        origin: the folder of the pack.
+        manifest: of the pack.
+        pictures: of each split of the pack.
+        ranges: of the pictures, by the name of each split of this dataset.
+        device: that images are given on.
+    """
+
+    name: str
+    origin: str
+    manifest: Manifest
+    pictures: Mapping[Split, MappedSplit | ResidentSplit]
+    ranges: Mapping[str, tuple[Split, range]]
+    binarization: Binarization = "none"
+    notes: Mapping[str, str] = field(default_factory=dict)
+    device: torch.device = CPU
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits."""
+        return tuple(self.ranges)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of every image."""
+        return self.pictures["train"].picture_shape
+
+    def size(self, split: str) -> int:
+        """Return how many images a split has."""
+        return len(self._range(split)[1])
+
+    def images(self, split: str, indices: Int64[Tensor, " n"] | range) -> UInt8[Tensor, "n c h w"]:
+        """Return some images of a split, on the device.
+
+        Raises:
+            UserError: one has been damaged.
+        """
+        of, places = self._range(split)
+        if isinstance(indices, range):
+            indices = torch.arange(indices.start, indices.stop)
+        rows = self.pictures[of].rows(indices + places.start)
+        if rows.device == self.device:
+            return rows
+        return (
+            rows.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else rows.to(self.device)
+        )
+
+    def digest(self, split: str) -> str:
+        """Return a digest that the manifest gives."""
+        of, places = self._range(split)
+        whole = self.manifest.digest(of)
+        return whole if len(places) == len(self.pictures[of]) else digest_of([whole, f"{places.start}:{places.stop}"])
+
+    def hold_out(self, count: int) -> "PackedDataset":
+        """Return the dataset with the last `count` images of train as the split "val".
+
+        Raises:
+            UsageError: that would leave nothing to train on.
+        """
+        if count == 0:
+            return self
+        of, places = self.ranges["train"]
+        if count >= len(places):
+            raise UsageError(f"data.val_size {count} leaves nothing of the {len(places)} images of {self.name}.")
+        rest = {split: place for split, place in self.ranges.items() if split != "train"}
+        return replace(self, ranges={"train": (of, places[:-count]), "val": (of, places[-count:]), **rest})
+
+    def to(self, device: torch.device) -> "PackedDataset":
+        """Return the same dataset on a device, where all of its pictures lie if they are in memory."""
+        pictures = {
+            split: part.to(device) if isinstance(part, ResidentSplit) else part for split, part in self.pictures.items()
+        }
+        return replace(self, pictures=pictures, device=device)
+
+    def _range(self, split: str) -> tuple[Split, range]:
+        if split not in self.ranges:
+            raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
+        return self.ranges[split]
+
+
+def open_pack(folder: Path, *, resident: bool) -> PackedDataset:
+    """Open a packed set, with all splits that it has.
+
+    Args:
+        folder: of the pack.
+        resident: read it into memory instead of mapping it.
+
+    Raises:
+        UserError: it is damaged, or of another version.
+    """
+    manifest = read_manifest(folder)
+    open_split = read_split if resident else MappedSplit
+    pictures = {split: open_split(folder, manifest, split) for split in manifest.splits}
+    ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in pictures.items()}
+    return PackedDataset(NAME, str(folder), manifest, pictures, ranges, notes=manifest.notes)

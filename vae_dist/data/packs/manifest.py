@@ -1,0 +1,92 @@
+"""The format of a packed set.
+
+OUT/
+    train-00000.safetensors  train-00001.safetensors  val-00000.safetensors …   the shards of each split, in order
+    manifest.json                                                               written last
+
+A shard holds `pixels` (n, c, h, w), or for originals `bytes` and `offsets` (n + 1) into them; beside these `names` and
+`name_offsets`, and `crc32` (n) of each picture. A grey shard has one channel, also where the set is in colour.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vae_dist.errors import UserError
+
+FORMAT: Literal[1] = 1
+MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 1 << 28  # bytes; a million pictures left out are named in half of it
+Store = Literal["pixels", "original"]
+Split = Literal["train", "val", "test"]
+Number = Annotated[int, Field(ge=0, lt=2**48)]
+Side = Annotated[int, Field(gt=0, lt=2**16)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    """A part of the manifest: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Shard(Part):
+    """A file of a split."""
+
+    file: Annotated[str, Field(pattern=r"^(train|val|test)-\d{5}\.safetensors$")]
+    count: Number  # of its pictures
+    size: Number  # bytes of the file
+    sha256: Digest
+
+
+class Fit(Part):
+    """How pictures were made to fit."""
+
+    height: Side | None = None  # None: as they are
+    width: Side | None = None
+    levels: tuple[float, float] | None = None  # the values that became 0 and 255
+
+
+class Manifest(Part):
+    """What a packed set holds and how it was made."""
+
+    format: Literal[1] = FORMAT
+    store: Store
+    channels: Literal[1, 3]  # 1 if every picture is grey
+    fit: Fit
+    splits: dict[Split, tuple[Shard, ...]]
+    left_out: dict[str, str] = {}  # pictures that couldn't be read, with the reason
+    notes: dict[str, str] = {}  # that are shown when a run on the set begins
+
+    def digest(self, split: Split) -> str:
+        """Return a digest of a split's shards, by which a resumed run recognises its data without reading them."""
+        return digest_of([shard.sha256 for shard in self.splits[split]])
+
+
+def digest_of(digests: Sequence[str]) -> str:
+    """Return the digest of a sequence of digests."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a packed set.
+
+    Raises:
+        UserError: there is none, it is damaged, or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_MANIFEST + 1)
+        if len(content) > LARGEST_MANIFEST:
+            raise UserError(f"{path} is too large for a manifest: pack the pictures again.")
+        return Manifest.model_validate_json(content)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is no packed set: it has no {MANIFEST}.") from error
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"])) or "it"
+        raise UserError(f"{path} can't be used ({where}: {detail['msg']}): pack the pictures again.") from error

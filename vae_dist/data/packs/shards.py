@@ -1,0 +1,142 @@
+"""A shard of a packed set: written in one step, and read through mapped memory that all processes of a host share."""
+
+import hashlib
+import json
+import mmap
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vae_dist.atomic_files import replace_file
+from vae_dist.data.packs.manifest import Shard
+from vae_dist.errors import UserError
+
+MAPPED_AT_MOST = 1 << 26  # bytes of a shard that a process keeps in its page table; the system's cache keeps them all
+MAPPED_BESIDE = 1 << 16  # bytes around one that is read, which the system maps too
+HASHED_AT_ONCE = 1 << 24
+
+
+def write_shard(path: Path, tensors: Mapping[str, Tensor], names: Sequence[str]) -> Shard:
+    """Write a shard and return its entry in the manifest.
+
+    Args:
+        path: of the file, which is there whole or not at all.
+        tensors: `pixels`, or `bytes` and `offsets`.
+        names: of the pictures.
+    """
+    encoded = [name.encode(errors="surrogateescape") for name in names]
+    content = save(
+        {
+            **tensors,
+            "crc32": torch.tensor(checksums(tensors), dtype=torch.int64),
+            "names": as_bytes(b"".join(encoded)),
+            "name_offsets": torch.tensor([0, *map(len, encoded)]).cumsum(0),
+        }
+    )
+    replace_file(path, content)
+    return Shard(file=path.name, count=len(names), size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def as_bytes(content: bytes) -> UInt8[Tensor, " n"]:
+    """Return bytes as a tensor, which may be empty."""
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
+
+
+def checksums(tensors: Mapping[str, Tensor]) -> list[int]:
+    """Return the CRC-32 of each picture's pixels or bytes."""
+    if "pixels" in tensors:
+        return [zlib.crc32(picture.numpy()) for picture in tensors["pixels"]]
+    content, offsets = tensors["bytes"].numpy().data, tensors["offsets"].tolist()
+    return [zlib.crc32(content[start:stop]) for start, stop in pairwise(offsets)]
+
+
+class MappedPixels:
+    """The pictures of a shard of pixels, read as they are asked for.
+
+    Args:
+        path: of the file.
+        record: of the manifest.
+
+    Raises:
+        UserError: the file isn't what the manifest says.
+    """
+
+    def __init__(self, path: Path, record: Shard) -> None:
+        self._path = path
+        shape, start = _pixels_in(path, record)
+        with path.open("rb") as file:
+            # A copy on write that is never written: torch warns of memory that can't be.
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        count = shape[0] * shape[1] * shape[2] * shape[3]
+        self.pixels: UInt8[Tensor, "n c h w"] = torch.frombuffer(
+            self._map, dtype=torch.uint8, count=count, offset=start
+        ).view(shape)
+        with safe_open(path, framework="pt") as file:
+            self._crc32 = file.get_tensor("crc32")
+        self._touched = 0
+
+    def rows(self, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
+        """Return some pictures, each compared with its checksum.
+
+        Raises:
+            UserError: one has been damaged.
+        """
+        rows = self.pixels.index_select(0, indices)
+        self._forget(rows.nbytes + MAPPED_BESIDE * len(rows))
+        expected = self._crc32.index_select(0, indices).tolist()
+        for place, (picture, crc) in enumerate(zip(rows.numpy(), expected, strict=True)):
+            if zlib.crc32(picture) != crc:
+                raise UserError(
+                    f"{self._path} is damaged at picture {int(indices[place]):,}: pack the pictures again, "
+                    "or copy the set again from where it is whole."
+                )
+        return rows
+
+    def _forget(self, touched: int) -> None:
+        """Give mapped pages back from time to time, or they would count as this process's memory."""
+        self._touched += touched
+        if self._touched > MAPPED_AT_MOST:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
+
+
+def check_shard(path: Path, record: Shard) -> None:
+    """Read a whole shard and compare it with its digest.
+
+    Raises:
+        UserError: it has been damaged.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(HASHED_AT_ONCE):
+            digest.update(part)
+    if digest.hexdigest() != record.sha256:
+        raise UserError(f"{path} is damaged: pack the pictures again, or copy the set again from where it is whole.")
+
+
+def _pixels_in(path: Path, record: Shard) -> tuple[tuple[int, int, int, int], int]:
+    """Return the shape of a shard's pixels and where in the file they begin."""
+    try:
+        if path.stat().st_size != record.size:
+            raise UserError(f"{path} has {path.stat().st_size:,} bytes, and {record.size:,} were written: it is cut.")
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            dtypes = {name: file.get_slice(name).get_dtype() for name in shapes}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} can't be read ({error}): pack the pictures again.") from error
+    pixels = shapes.get("pixels", ())
+    if len(pixels) != 4 or pixels[0] != record.count or shapes.get("crc32") != pixels[:1]:
+        raise UserError(f"{path} holds no pictures as its manifest lists them: pack the pictures again.")
+    if dtypes["pixels"] != "U8" or dtypes["crc32"] != "I64":
+        raise UserError(f"{path} holds no bytes: pack the pictures again.")
+    with path.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        header = json.loads(content.read(length))  # which safetensors has checked
+    return pixels, 8 + length + header["pixels"]["data_offsets"][0]

@@ -1,0 +1,101 @@
+"""The pictures of one split of a packed set: in mapped memory, or as one tensor on a device."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from vae_dist.data.packs.manifest import Manifest, Split
+from vae_dist.data.packs.shards import MappedPixels, check_shard
+
+READ_AT_ONCE = 4096  # pictures
+
+
+class MappedSplit:
+    """The pictures of a split, in the order of its shards.
+
+    Args:
+        folder: of the packed set.
+        manifest: of the set.
+        split: name of the split.
+
+    Raises:
+        UserError: a shard isn't what the manifest says.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, split: Split) -> None:
+        self._shards = [MappedPixels(folder / record.file, record) for record in manifest.splits[split]]
+        self._channels = manifest.channels
+        counts = [record.count for record in manifest.splits[split]]
+        self._stops = torch.tensor(counts).cumsum(0)
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of every picture."""
+        _, _, height, width = self._shards[0].pixels.shape
+        return self._channels, height, width
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def rows(self, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
+        """Return some pictures; grey shards of a set in colour get its three channels.
+
+        Raises:
+            UserError: one has been damaged.
+        """
+        shards = torch.bucketize(indices, self._stops, right=True)
+        numbers = shards.unique().tolist()
+        if len(numbers) == 1:
+            return self._of_shard(numbers[0], indices).contiguous()
+        rows = torch.empty(len(indices), *self.picture_shape, dtype=torch.uint8)
+        for number in numbers:
+            places = (shards == number).nonzero().squeeze(1)
+            rows.index_copy_(0, places, self._of_shard(number, indices.index_select(0, places)))
+        return rows
+
+    def _of_shard(self, number: int, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
+        first = int(self._stops[number - 1]) if number else 0
+        return self._shards[number].rows(indices - first).expand(-1, self._channels, -1, -1)
+
+
+class ResidentSplit:
+    """The pictures of a split as one tensor."""
+
+    def __init__(self, tensor: UInt8[Tensor, "n c h w"]) -> None:
+        self._tensor = tensor
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of every picture."""
+        _, channels, height, width = self._tensor.shape
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self._tensor)
+
+    def rows(self, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
+        """Return some pictures, on the tensor's device."""
+        if self._tensor.is_cuda:  # from pinned memory, or the copy would wait until the device has nothing else to do
+            indices = indices.pin_memory().to(self._tensor.device, non_blocking=True)
+        return self._tensor.index_select(0, indices)
+
+    def to(self, device: torch.device) -> "ResidentSplit":
+        """Return the same pictures on a device."""
+        return ResidentSplit(self._tensor.to(device))
+
+
+def read_split(folder: Path, manifest: Manifest, split: Split) -> ResidentSplit:
+    """Read a whole split into memory, each shard compared with its digest.
+
+    Raises:
+        UserError: a shard has been damaged.
+    """
+    for record in manifest.splits[split]:
+        check_shard(folder / record.file, record)
+    mapped = MappedSplit(folder, manifest, split)
+    tensor = torch.empty(len(mapped), *mapped.picture_shape, dtype=torch.uint8)
+    for part in torch.arange(len(mapped)).split(READ_AT_ONCE):
+        tensor[part[0] : part[-1] + 1] = mapped.rows(part)
+    return ResidentSplit(tensor)
