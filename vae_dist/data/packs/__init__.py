@@ -1,1 +1,1 @@
-"""Packed sets: pictures decoded or copied once, into safetensors files that are read through mapped memory."""
+"""Packed sets: pictures decoded or copied once, into safetensors files that are read picture by picture."""

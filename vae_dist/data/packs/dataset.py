@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_dist.config import Binarization
 from vae_dist.data.packs.manifest import Manifest, Split, digest_of, read_manifest
-from vae_dist.data.packs.splits import MappedSplit, ResidentSplit, read_split
+from vae_dist.data.packs.splits import ResidentSplit, StoredSplit, read_split
 from vae_dist.errors import UsageError
 
 NAME = "packed"
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """A packed set, in memory if it is small, else read from mapped memory as it is needed.
+    """A packed set, in memory if it is small, else read from its files as it is needed.
 
     Attributes:
         name: of the set.
@@ -33,7 +33,7 @@ class PackedDataset:
     name: str
     origin: str
     manifest: Manifest
-    pictures: Mapping[Split, MappedSplit | ResidentSplit]
+    pictures: Mapping[Split, StoredSplit | ResidentSplit]
     ranges: Mapping[str, tuple[Split, range]]
     binarization: Binarization = "none"
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -107,13 +107,13 @@ def open_pack(folder: Path, *, resident: bool) -> PackedDataset:
 
     Args:
         folder: of the pack.
-        resident: read it into memory instead of mapping it.
+        resident: read it into memory at once.
 
     Raises:
         UserError: it is damaged, or of another version.
     """
     manifest = read_manifest(folder)
-    open_split = read_split if resident else MappedSplit
+    open_split = read_split if resident else StoredSplit
     pictures = {split: open_split(folder, manifest, split) for split in manifest.splits}
     ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in pictures.items()}
     return PackedDataset(NAME, str(folder), manifest, pictures, ranges, notes=manifest.notes)

@@ -1,12 +1,13 @@
-"""A shard of a packed set: written in one step, and read through mapped memory that all processes of a host share."""
+"""A shard of a packed set: written in one step, and read picture by picture."""
 
 import hashlib
 import json
-import mmap
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from weakref import finalize
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -18,9 +19,8 @@ from vae_dist.atomic_files import replace_file
 from vae_dist.data.packs.manifest import Shard
 from vae_dist.errors import UserError
 
-MAPPED_AT_MOST = 1 << 26  # bytes of a shard that a process keeps in its page table; the system's cache keeps them all
-MAPPED_BESIDE = 1 << 16  # bytes around one that is read, which the system maps too
 HASHED_AT_ONCE = 1 << 24
+REPAIR = "pack the pictures again, or copy the set again from where it is whole"
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor], names: Sequence[str]) -> Shard:
@@ -57,8 +57,11 @@ def checksums(tensors: Mapping[str, Tensor]) -> list[int]:
     return [zlib.crc32(content[start:stop]) for start, stop in pairwise(offsets)]
 
 
-class MappedPixels:
+class StoredPixels:
     """The pictures of a shard of pixels, read as they are asked for.
+
+    They are read and not mapped: what the system has in its cache is shared by all processes either way, and a mapping
+    would count as each one's own memory, a megabyte or more for every picture (large folios).
 
     Args:
         path: of the file.
@@ -70,17 +73,12 @@ class MappedPixels:
 
     def __init__(self, path: Path, record: Shard) -> None:
         self._path = path
-        shape, start = _pixels_in(path, record)
-        with path.open("rb") as file:
-            # A copy on write that is never written: torch warns of memory that can't be.
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        count = shape[0] * shape[1] * shape[2] * shape[3]
-        self.pixels: UInt8[Tensor, "n c h w"] = torch.frombuffer(
-            self._map, dtype=torch.uint8, count=count, offset=start
-        ).view(shape)
+        shape, self._start = _pixels_in(path, record)
+        self.picture_shape = shape[1:]
+        self._descriptor = os.open(path, os.O_RDONLY)
+        finalize(self, os.close, self._descriptor)
         with safe_open(path, framework="pt") as file:
-            self._crc32 = file.get_tensor("crc32")
-        self._touched = 0
+            self._crc32 = file.get_tensor("crc32").clone()
 
     def rows(self, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
         """Return some pictures, each compared with its checksum.
@@ -88,23 +86,13 @@ class MappedPixels:
         Raises:
             UserError: one has been damaged.
         """
-        rows = self.pixels.index_select(0, indices)
-        self._forget(rows.nbytes + MAPPED_BESIDE * len(rows))
+        rows = torch.empty(len(indices), *self.picture_shape, dtype=torch.uint8)
         expected = self._crc32.index_select(0, indices).tolist()
-        for place, (picture, crc) in enumerate(zip(rows.numpy(), expected, strict=True)):
-            if zlib.crc32(picture) != crc:
-                raise UserError(
-                    f"{self._path} is damaged at picture {int(indices[place]):,}: pack the pictures again, "
-                    "or copy the set again from where it is whole."
-                )
+        for index, crc, row in zip(indices.tolist(), expected, rows.numpy(), strict=True):
+            read = os.preadv(self._descriptor, [row.data], self._start + index * row.nbytes)
+            if read != row.nbytes or zlib.crc32(row) != crc:
+                raise UserError(f"{self._path} is damaged at picture {index:,}: {REPAIR}.")
         return rows
-
-    def _forget(self, touched: int) -> None:
-        """Give mapped pages back from time to time, or they would count as this process's memory."""
-        self._touched += touched
-        if self._touched > MAPPED_AT_MOST:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
 
 
 def check_shard(path: Path, record: Shard) -> None:
@@ -118,7 +106,7 @@ def check_shard(path: Path, record: Shard) -> None:
         while part := file.read(HASHED_AT_ONCE):
             digest.update(part)
     if digest.hexdigest() != record.sha256:
-        raise UserError(f"{path} is damaged: pack the pictures again, or copy the set again from where it is whole.")
+        raise UserError(f"{path} is damaged: {REPAIR}.")
 
 
 def _pixels_in(path: Path, record: Shard) -> tuple[tuple[int, int, int, int], int]:

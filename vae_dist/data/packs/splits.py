@@ -1,4 +1,4 @@
-"""The pictures of one split of a packed set: in mapped memory, or as one tensor on a device."""
+"""The pictures of one split of a packed set: in its files, or as one tensor on a device."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.data.packs.manifest import Manifest, Split
-from vae_dist.data.packs.shards import MappedPixels, check_shard
+from vae_dist.data.packs.shards import StoredPixels, check_shard
 
 READ_AT_ONCE = 4096  # pictures
 
 
-class MappedSplit:
+class StoredSplit:
     """The pictures of a split, in the order of its shards.
 
     Args:
@@ -25,7 +25,7 @@ class MappedSplit:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, split: Split) -> None:
-        self._shards = [MappedPixels(folder / record.file, record) for record in manifest.splits[split]]
+        self._shards = [StoredPixels(folder / record.file, record) for record in manifest.splits[split]]
         self._channels = manifest.channels
         counts = [record.count for record in manifest.splits[split]]
         self._stops = torch.tensor(counts).cumsum(0)
@@ -33,7 +33,7 @@ class MappedSplit:
     @property
     def picture_shape(self) -> tuple[int, int, int]:
         """Return channels, height and width of every picture."""
-        _, _, height, width = self._shards[0].pixels.shape
+        _, height, width = self._shards[0].picture_shape
         return self._channels, height, width
 
     def __len__(self) -> int:
@@ -92,10 +92,10 @@ def read_split(folder: Path, manifest: Manifest, split: Split) -> ResidentSplit:
     Raises:
         UserError: a shard has been damaged.
     """
+    stored = StoredSplit(folder, manifest, split)
     for record in manifest.splits[split]:
         check_shard(folder / record.file, record)
-    mapped = MappedSplit(folder, manifest, split)
-    tensor = torch.empty(len(mapped), *mapped.picture_shape, dtype=torch.uint8)
-    for part in torch.arange(len(mapped)).split(READ_AT_ONCE):
-        tensor[part[0] : part[-1] + 1] = mapped.rows(part)
+    tensor = torch.empty(len(stored), *stored.picture_shape, dtype=torch.uint8)
+    for part in torch.arange(len(stored)).split(READ_AT_ONCE):
+        tensor[part[0] : part[-1] + 1] = stored.rows(part)
     return ResidentSplit(tensor)
