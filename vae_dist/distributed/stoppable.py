@@ -84,8 +84,8 @@ class _Watch:
         at_work = not self._done.is_set()
         flags = torch.tensor([*(float(self._signals.reason == reason) for reason in REASONS), float(at_work)])
         self._group.all_reduce(flags)
-        *reasons, others = flags.tolist()
+        *reasons, still_working = flags.tolist()
         self.reason = self.reason or next((name for name, count in zip(REASONS, reasons, strict=True) if count), None)
         if self.reason is not None and at_work:
             self._signals.interrupt()
-        return others > 0
+        return bool(still_working)
