@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vae_dist.config import Split
 from vae_dist.data.packs.dataset import PackedDataset, open_pack
-from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest, Split
+from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest
 from vae_dist.data.packs.shards import write_shard
 from vae_dist.errors import UsageError, UserError
 

@@ -9,13 +9,14 @@ import torch
 from PIL import Image, ImageOps
 
 from vae_dist.data import pictures
+from vae_dist.data.input_images import read_images
 from vae_dist.data.levels import Levels
-from vae_dist.data.pictures import EXIF_ORIENTATION, open_picture, read_images
+from vae_dist.data.pictures import EXIF_ORIENTATION, open_picture
 from vae_dist.errors import UserError
 
 
 def fit_image(picture: Image.Image, shape: tuple[int, int, int], levels: Levels | None = None) -> torch.Tensor:
-    return pictures.fit_image(picture, shape, levels)[0]
+    return torch.from_numpy(pictures.fit_image(picture, shape, levels)[0])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])

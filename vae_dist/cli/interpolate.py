@@ -26,7 +26,7 @@ def interpolate(
     debug: Debug = False,
 ) -> None:
     """Walk through latent space from one image to another."""
-    from vae_dist.data.pictures import read_images
+    from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import save_frames
     from vae_dist.inference.figures import encode_images, interpolation_frames
     from vae_dist.inference.generation import sample_latents

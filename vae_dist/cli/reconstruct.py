@@ -32,7 +32,7 @@ def reconstruct(
     A picture of any mode and size is fitted to the model: its largest centred part with the right proportions,
     resized, in grey or RGB, with transparency over black.
     """
-    from vae_dist.data.pictures import read_images
+    from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import save_picture
     from vae_dist.inference.figures import reconstruction_figure
 

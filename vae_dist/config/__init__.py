@@ -12,6 +12,7 @@ from vae_dist.config.data import (
     FolderConfig,
     GivenDataConfig,
     MnistConfig,
+    Split,
 )
 from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
 from vae_dist.config.loading import (
@@ -76,6 +77,7 @@ __all__ = [
     "PriorConfig",
     "SGDConfig",
     "Section",
+    "Split",
     "TrackingConfig",
     "TrainConfig",
     "VampPriorConfig",

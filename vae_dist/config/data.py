@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
+from vae_dist.config.section import Count, CountOrZero, Kind, Kinds, Switch
 
+Split = Literal["train", "val", "test"]
 Binarization = Literal["dynamic", "static", "none"]
 Binarize = Annotated[
     Binarization,
@@ -71,6 +72,8 @@ class FolderConfig(Kind):
     root: Path | None = Field(None, description="where the pictures are")
     size: Count | None = Field(None, description="pixels, height and width; null: the pictures' own")
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
+    on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
+    resident: Switch = Field("auto", description="keep all pixels in memory; auto: if they take a gibibyte or less")
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
 

@@ -1,18 +1,22 @@
-"""Datasets and their splits, and how pixels become likelihood targets."""
+"""Datasets and their splits, and how pixels become likelihood targets.
 
-from vae_dist.config import DataConfig
-from vae_dist.data.binarization import to_unit
-from vae_dist.data.dataset import Dataset, ResidentDataset
+The names below are loaded when they are first used: decoding pictures needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vae_dist.data.binarization import to_unit
+    from vae_dist.data.dataset import Dataset, ResidentDataset
+    from vae_dist.data.loading import load_dataset
 
 __all__ = ["Dataset", "ResidentDataset", "load_dataset", "to_unit"]
 
+_HOMES = {"Dataset": "dataset", "ResidentDataset": "dataset", "load_dataset": "loading", "to_unit": "binarization"}
 
-def load_dataset(config: DataConfig) -> Dataset:
-    """Return the dataset that a config names, split and (for a static draw) binarized, on the CPU.
 
-    Raises:
-        UserError: the images can't be found or read.
-        UsageError: the split asked for is impossible.
-    """
-    dataset: Dataset = config.build()
-    return dataset
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"vae_dist.data.{_HOMES[name]}"), name)

@@ -1,27 +1,35 @@
-"""A folder of pictures: found, decoded at the start, and kept as one tensor a split."""
+"""A folder of pictures: found at every start, decoded once into the cache."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
 
-import torch
-from jaxtyping import UInt8
-from PIL import Image
-from torch import Tensor
-
+from vae_dist.atomic_files import replace_file
 from vae_dist.config import FolderConfig
-from vae_dist.data.dataset import Dataset, ResidentDataset
-from vae_dist.data.levels import Levels
+from vae_dist.data.dataset import Dataset
+from vae_dist.data.packs.cache import cached_pack
+from vae_dist.data.packs.dataset import open_pack
+from vae_dist.data.packs.decoding import Rule
+from vae_dist.data.packs.files import PictureFile, file_at
+from vae_dist.data.packs.manifest import FORMAT
+from vae_dist.data.packs.packing import Files, pack
 from vae_dist.data.picture_splits import find_splits
-from vae_dist.data.pictures import Decoded, decode_picture, open_picture
-from vae_dist.data.remarks import Remarks
+from vae_dist.data.pictures import open_picture
+from vae_dist.data.progress import report_progress
 from vae_dist.data.search_path import expanded
 from vae_dist.data.splits import finish_splits, val_size_of_pictures
 from vae_dist.errors import UsageError, UserError
 
 NAME = "folder"
-DECODED_AT_ONCE = 256  # pictures that are queued for the threads
+SHARD_BYTES = 1 << 28
+SMALL_BYTES = 1 << 30  # of pixels that are kept in memory
+LEFT_OUT = "left-out.txt"
+MOST_NAMED = 10  # of the pictures that can't be read
 
 
 def load_folder(config: FolderConfig) -> Dataset:
@@ -33,7 +41,7 @@ def load_folder(config: FolderConfig) -> Dataset:
     Raises:
         UsageError: no folder is named, it can be read in two ways, or the pictures have different sizes and `data.size`
             doesn't say which to take.
-        UserError: there is no such folder, no picture in it, or a picture can't be read.
+        UserError: there is no such folder, no picture in it, or pictures can't be read.
     """
     if config.root is None:
         raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
@@ -41,49 +49,68 @@ def load_folder(config: FolderConfig) -> Dataset:
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): set data.root to one with pictures.")
     found = find_splits(str(root))
-    side = config.size
-    width, height = (side, side) if side else open_picture(Path(found.pictures["train"][0])).picture.size
-    tensors, remarks = {}, Remarks()
-    for split, paths in found.pictures.items():
-        decoded = decode_pictures(paths, (3, height, width), config.levels)
-        tensors[split], of_split = _gather(decoded, paths, height, width, fit=side is not None)
-        remarks += of_split
-    if all(_is_grey(images) for images in tensors.values()):
-        tensors = {split: images[:, :1].clone() for split, images in tensors.items()}
-    notes = {"pictures": found.told, "levels": remarks.in_words()}
-    dataset = ResidentDataset(NAME, str(root), tensors, notes={name: told for name, told in notes.items() if told})
-    return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(tensors))
+    files = {split: _files(paths, root) for split, paths in found.pictures.items()}
+    rule = _rule(config, files)
+    make = partial(pack, files, rule, shard_bytes=SHARD_BYTES, on_progress=report_progress)
+    folder = cached_pack(_key(files, rule), make)
+    dataset = open_pack(folder, resident=_is_resident(config, files, rule))
+    left_out = _left_out(dataset.manifest.left_out, root, folder, skip=config.on_error == "skip")
+    notes = {"pictures": found.told, "left out": left_out, **dataset.manifest.notes}
+    dataset = replace(dataset, name=NAME, origin=str(root), notes={name: told for name, told in notes.items() if told})
+    sizes = {split: range(dataset.size(split)) for split in dataset.splits}
+    return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(sizes))
 
 
-def decode_pictures(paths: Sequence[str], image_shape: Sequence[int], levels: Levels | None) -> Iterator[Decoded]:
-    """Decode pictures in their order, on all threads: Pillow lets others run while it decodes and resizes."""
-    pool = ThreadPoolExecutor(torch.get_num_threads())
-    try:
-        with catch_warnings():
-            # As in `open_picture`, whose threads would take each other's filter away.
-            simplefilter("error", Image.DecompressionBombWarning)
-            for start in range(0, len(paths), DECODED_AT_ONCE):
-                part = paths[start : start + DECODED_AT_ONCE]
-                yield from pool.map(lambda path: decode_picture(Path(path), image_shape, levels), part)
-    finally:  # also where a signal ends it
-        pool.shutdown(cancel_futures=True)
+def _files(paths: Sequence[str], root: Path) -> list[PictureFile]:
+    return [file_at(path, os.path.relpath(path, root)) for path in paths]
 
 
-def _gather(
-    decoded: Iterator[Decoded], paths: Sequence[str], height: int, width: int, *, fit: bool
-) -> tuple[UInt8[Tensor, "n 3 h w"], Remarks]:
-    """Put pictures into one tensor; `fit` allows other sizes, which were cropped and resized."""
-    images, remarks = torch.empty(len(paths), 3, height, width, dtype=torch.uint8), Remarks()
-    for place, picture in enumerate(decoded):
-        if not fit and picture.size != (width, height):
-            raise UsageError(
-                f"{paths[place]} has {picture.size[0]} × {picture.size[1]} pixels, and others have {width} × {height}: "
-                "crop and resize all to one size with --set data.size=PIXELS."
-            )
-        images[place] = picture.pixels
-        remarks += picture.remarks
-    return images, remarks
+def _rule(config: FolderConfig, files: Files) -> Rule:
+    """Return how pictures are made to fit: as the config says, or only those of the first one's size."""
+    if config.size is not None:
+        return Rule(config.size, config.size, resize=True, levels=config.levels)
+    for file in files["train"]:
+        try:
+            width, height = open_picture(file.open(), file.name).picture.size
+        except UserError:  # found again, with all others that can't be read
+            continue
+        return Rule(height, width, resize=False, levels=config.levels)
+    raise UserError(f"None of the {len(files['train']):,} pictures of train can be read.")
 
 
-def _is_grey(images: UInt8[Tensor, "n 3 h w"]) -> bool:
-    return all(bool((part == part[:, :1]).all()) for part in images.split(DECODED_AT_ONCE))
+def _key(files: Files, rule: Rule) -> str:
+    """Return a digest of names, sizes and times, and of what is done with the pictures."""
+    content = [FORMAT, SHARD_BYTES, rule, {split: [file[:4] for file in part] for split, part in files.items()}]
+    return hashlib.sha256(json.dumps(content).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _is_resident(config: FolderConfig, files: Files, rule: Rule) -> bool:
+    size = sum(map(len, files.values())) * 3 * rule.height * rule.width
+    return size <= SMALL_BYTES if config.resident == "auto" else config.resident == "on"
+
+
+def _left_out(problems: Mapping[str, str], root: Path, folder: Path, *, skip: bool) -> str:
+    """Say what is left out; all of it is listed in a file.
+
+    Raises:
+        UserError: something is, and the config doesn't allow it.
+    """
+    if not problems:
+        return ""
+    listing = folder / LEFT_OUT
+    if not listing.exists():
+        replace_file(listing, "".join(f"{name}\t{why}\n" for name, why in problems.items()).encode(errors="replace"))
+    if skip:
+        return f"{len(problems):,} pictures that can't be read, listed in {listing}"
+    named = [f"{name}: {why}" for name, why in islice(problems.items(), MOST_NAMED)]
+    more = [f"… and {len(problems) - MOST_NAMED:,} more"] if len(problems) > MOST_NAMED else []
+    raise UserError(
+        "\n".join(
+            [
+                f"{len(problems):,} pictures in {root} can't be used, listed in {listing}:",
+                *named,
+                *more,
+                "Repair or remove them, or leave them out with --set data.on_error=skip.",
+            ]
+        )
+    )

@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import get_args
 
+from vae_dist.config import Split
 from vae_dist.data.picture_files import Listing, counted, describe, list_pictures, read_folder
 from vae_dist.data.pictures import SUFFIXES
 from vae_dist.errors import UsageError, UserError
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[Split, ...] = get_args(Split)
 UNCLEAR = "val or test"
 WORDS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -29,7 +31,7 @@ MOST_NAMES = 3
 class Splits:
     """The pictures of every split."""
 
-    pictures: Mapping[str, Sequence[str]]  # their paths, in an order that scrambles their names
+    pictures: Mapping[Split, Sequence[str]]  # their paths, in an order that scrambles their names
     told: str  # what was taken from where, and what was passed over
 
 
@@ -57,7 +59,7 @@ def find_splits(root: str) -> Splits:
         UserError: there is no picture, or a folder can't be read.
     """
     level = _first_with_a_choice(root)
-    folders = _splits_among(level) or {"train": root}
+    folders: dict[Split, str] = _splits_among(level) or {"train": root}
     listings = {split: level.below.get(folder) or list_pictures(folder) for split, folder in folders.items()}
     for split, folder in folders.items():
         if not listings[split].pictures:
@@ -110,7 +112,7 @@ def _read_level(path: str) -> _Level:
     return _Level(path, folder.files, {sub: list_pictures(sub) for sub in [*folder.folders, *folder.linked_folders]})
 
 
-def _splits_among(level: _Level) -> dict[str, str]:
+def _splits_among(level: _Level) -> dict[Split, str]:
     """Return the folder of each split; none where all pictures are one.
 
     Raises:
@@ -166,9 +168,9 @@ def _refuse_splits_within(folder: str, pictures: Iterable[str]) -> None:
             )
 
 
-def _refuse_common_pictures(listings: Mapping[str, Listing]) -> None:
+def _refuse_common_pictures(listings: Mapping[Split, Listing]) -> None:
     """Refuse a picture that links put into two splits."""
-    split_of: dict[str, str] = {}
+    split_of: dict[str, Split] = {}
     for split, listing in listings.items():
         for real, picture in listing.pictures.items():
             other = split_of.setdefault(real, split)
@@ -183,7 +185,7 @@ def _in_order(pictures: Iterable[str], folder: str) -> list[str]:
     return sorted(pictures, key=lambda path: hashlib.sha256(os.fsencode(os.path.relpath(path, folder))).digest())
 
 
-def _told(level: _Level, folders: Mapping[str, str], listings: Mapping[str, Listing]) -> str:
+def _told(level: _Level, folders: Mapping[Split, str], listings: Mapping[Split, Listing]) -> str:
     """Say what was taken from where, and what was passed over."""
     several = len(folders) > 1
     taken = [

@@ -1,16 +1,17 @@
-"""Reading a picture file, and fitting it to the shape of a model's images."""
+"""Reading a picture file, and fitting it to the shape of a model's images.
+
+Without torch, which takes seconds to import: packing does this in processes of its own.
+"""
 
 import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from vae_dist.data.levels import Levels, to_8_bits
 from vae_dist.data.remarks import Remarks
@@ -54,70 +55,68 @@ class Source(NamedTuple):
 class Decoded(NamedTuple):
     """A picture as a model sees it."""
 
-    pixels: UInt8[Tensor, "c h w"]
+    pixels: UInt8[np.ndarray, "c h w"]
     size: tuple[int, int]  # width and height of the picture in the file, upright
     remarks: Remarks
 
 
-def open_picture(path: Path) -> Source:
+def open_picture(source: Path | BinaryIO, name: str | None = None) -> Source:
     """Open a picture of any common format and mode.
+
+    Args:
+        source: path of the file, or the file.
+        name: for errors; its path unless given.
 
     Raises:
         UserError: there is no such file, or it is no picture.
     """
+    name = name or str(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(source, formats=FORMATS) as picture:
                 cut, pages = _is_cut_to_8_bits(picture), bool(getattr(picture, "is_animated", False))
                 return Source(_upright(picture), pages, cut)
     except FileNotFoundError as error:
-        raise UserError(f"There is no image {path}.") from error
+        raise UserError(f"There is no image {name}.") from error
     except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder; give the path of an image.") from error
+        raise UserError(f"{name} is a folder; give the path of an image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from error
+        raise UserError(f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
-        raise UserError(f"{path} is no image that can be read: {error}.") from error
+        raise UserError(f"{name} is no image that can be read: {error}.") from error
 
 
-def decode_picture(path: Path, image_shape: Sequence[int], levels: Levels | None = None) -> Decoded:
+def decode_picture(
+    source: Path | BinaryIO, image_shape: Sequence[int], levels: Levels | None = None, name: str | None = None
+) -> Decoded:
     """Read a picture, and fit it to `image_shape`.
 
     Args:
-        path: of the file.
+        source: path of the file, or the file.
         image_shape: channels (1 or 3), height and width.
         levels: the values that become 0 and 255; None for those of the pixels' type.
+        name: for errors; its path unless given.
 
     Raises:
         UserError: it can't be read, or `levels` can't be applied to it.
     """
-    source = open_picture(path)
-    if levels is not None and source.cut_to_8_bits:
+    name = name or str(source)
+    opened = open_picture(source, name)
+    if levels is not None and opened.cut_to_8_bits:
         raise UsageError(
-            f"{path} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
+            f"{name} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
         )
     try:
-        pixels, remarks = fit_image(source.picture, image_shape, levels)
+        pixels, remarks = fit_image(opened.picture, image_shape, levels)
     except UserError as error:
-        raise type(error)(f"{path}: {error}.") from error
-    return Decoded(pixels, source.picture.size, remarks + Remarks(several_pages=int(source.several_pages)))
-
-
-def read_images(
-    paths: Sequence[Path], image_shape: Sequence[int], levels: Levels | None = None
-) -> UInt8[Tensor, "n c h w"]:
-    """Read pictures, each fitted to `image_shape`, and warn of what of them was lost."""
-    decoded = [decode_picture(path, image_shape, levels) for path in paths]
-    for path, picture in zip(paths, decoded, strict=True):
-        if told := picture.remarks.in_words():
-            warnings.warn(f"{path}: {told}.", stacklevel=2)
-    return torch.stack([picture.pixels for picture in decoded])
+        raise type(error)(f"{name}: {error}.") from error
+    return Decoded(pixels, opened.picture.size, remarks + Remarks(several_pages=int(opened.several_pages)))
 
 
 def fit_image(
     picture: Image.Image, image_shape: Sequence[int], levels: Levels | None = None
-) -> tuple[UInt8[Tensor, "c h w"], Remarks]:
+) -> tuple[UInt8[np.ndarray, "c h w"], Remarks]:
     """Turn any picture into one of `image_shape`.
 
     Transparency is laid over black, colours become grey or RGB as the model has it, levels become 8-bit; then the
@@ -131,7 +130,7 @@ def fit_image(
         picture, remarks = to_8_bits(picture, "L" if channels == 1 else "RGB", levels)
     except ValueError as error:
         raise UserError(f"pictures of mode {picture.mode} can't be converted: save it as RGB or grey") from error
-    return _to_tensor(ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)), remarks
+    return _channels_first(ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)), remarks
 
 
 def _is_cut_to_8_bits(picture: ImageFile.ImageFile) -> bool:
@@ -156,6 +155,6 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _to_tensor(picture: Image.Image) -> UInt8[Tensor, "c h w"]:
+def _channels_first(picture: Image.Image) -> UInt8[np.ndarray, "c h w"]:
     array = np.array(picture)
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

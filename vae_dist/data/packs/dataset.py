@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from vae_dist.config import Binarization
-from vae_dist.data.packs.manifest import Manifest, Split, digest_of, read_manifest
+from vae_dist.config import Binarization, Split
+from vae_dist.data.dataset import ResidentDataset
+from vae_dist.data.packs.manifest import Manifest, digest_of, read_manifest
 from vae_dist.data.packs.splits import ResidentSplit, StoredSplit, read_split
 from vae_dist.errors import UsageError
 
@@ -95,6 +96,11 @@ class PackedDataset:
             split: part.to(device) if isinstance(part, ResidentSplit) else part for split, part in self.pictures.items()
         }
         return replace(self, pictures=pictures, device=device)
+
+    def in_memory(self) -> ResidentDataset:
+        """Return the same images as one tensor a split."""
+        tensors = {split: self.images(split, range(self.size(split))) for split in self.splits}
+        return ResidentDataset(self.name, self.origin, tensors, self.binarization, self.notes)
 
     def _range(self, split: str) -> tuple[Split, range]:
         if split not in self.ranges:

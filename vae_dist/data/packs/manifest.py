@@ -15,13 +15,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vae_dist.config import Split
 from vae_dist.errors import UserError
 
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 1 << 28  # bytes; a million pictures left out are named in half of it
 Store = Literal["pixels", "original"]
-Split = Literal["train", "val", "test"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(gt=0, lt=2**16)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from vae_dist.data.packs.manifest import Manifest, Split
+from vae_dist.config import Split
+from vae_dist.data.packs.manifest import Manifest
 from vae_dist.data.packs.shards import StoredPixels, check_shard
 
 READ_AT_ONCE = 4096  # pictures

@@ -1,0 +1,15 @@
+"""From a config to its dataset."""
+
+from vae_dist.config import DataConfig
+from vae_dist.data.dataset import Dataset
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Return the dataset that a config names, split and (for a static draw) binarized, on the CPU.
+
+    Raises:
+        UserError: the images can't be found or read.
+        UsageError: the split asked for is impossible.
+    """
+    dataset: Dataset = config.build()
+    return dataset

@@ -1,0 +1,142 @@
+"""Packing: pictures are decoded once, into the shards of a packed set, going on where it was stopped."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pydantic import ConfigDict, ValidationError
+
+from vae_dist.atomic_files import replace_file
+from vae_dist.config import Split
+from vae_dist.data.packs.decoding import Decoder, Rule
+from vae_dist.data.packs.files import PictureFile
+from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest, Part, Shard
+from vae_dist.data.packs.shards import write_shard
+from vae_dist.data.progress import Progress
+from vae_dist.data.remarks import Remarks
+from vae_dist.errors import UserError
+
+Files = Mapping[Split, Sequence[PictureFile]]
+
+
+class ShardReport(Part):
+    """What became of the files of one shard; kept beside it until all are packed."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    shard: Shard | None  # None where no file could be read
+    grey: bool
+    left_out: dict[str, str]
+    remarks: Remarks
+
+
+class _Tally:
+    """Counts pictures that are done."""
+
+    def __init__(self, total: int, on_progress: Progress) -> None:
+        self._done, self._total, self._on_progress = 0, total, on_progress
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._on_progress(self._done, self._total)
+
+
+class Place(NamedTuple):
+    """A shard to be made."""
+
+    path: Path
+    files: Sequence[PictureFile]
+
+
+def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: Progress) -> Manifest:
+    """Decode pictures into shards, and write the manifest last.
+
+    What an earlier call has finished is kept, so the files and the rule have to be the same.
+
+    Args:
+        files: of each split, in order.
+        rule: how pictures are made to fit.
+        out: folder of the packed set.
+        shard_bytes: of pixels in a shard.
+        on_progress: called after every picture.
+
+    Raises:
+        UserError: a split has no picture that can be read, or the disk can't be written.
+    """
+    tally = _Tally(sum(map(len, files.values())), on_progress)
+    per_shard = max(1, shard_bytes // (3 * rule.height * rule.width))
+    with Decoder(rule) as decode:
+        reports = {
+            split: [_finished(place, tally) or _pack_shard(place, rule, decode, tally) for place in places]
+            for split, places in _places(out, files, per_shard).items()
+        }
+    manifest = _manifest(reports, rule)
+    replace_file(out / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    for report_file in out.glob("*-?????.json"):
+        report_file.unlink()
+    return manifest
+
+
+def _places(out: Path, files: Files, per_shard: int) -> dict[Split, list[Place]]:
+    return {
+        split: [
+            Place(out / f"{split}-{number:05d}.safetensors", part[start : start + per_shard])
+            for number, start in enumerate(range(0, len(part), per_shard))
+        ]
+        for split, part in files.items()
+    }
+
+
+def _pack_shard(place: Place, rule: Rule, decode: Decoder, tally: _Tally) -> ShardReport:
+    pixels = torch.empty(len(place.files), 3, rule.height, rule.width, dtype=torch.uint8)
+    names: list[str] = []
+    left_out: dict[str, str] = {}
+    remarks, grey = Remarks(), True
+    for file, picture in zip(place.files, decode(place.files), strict=True):
+        if picture.pixels is None:
+            left_out[file.name] = picture.problem
+        else:
+            pixels[len(names)] = torch.from_numpy(picture.pixels)  # grey goes into all three channels
+            names.append(file.name)
+            grey &= len(picture.pixels) == 1
+            remarks += picture.remarks
+        tally.add(1)
+    pixels = pixels[: len(names), : 1 if grey else 3].contiguous()
+    shard = write_shard(place.path, {"pixels": pixels}, names) if names else None
+    report = ShardReport(shard=shard, grey=grey, left_out=left_out, remarks=remarks)
+    replace_file(place.path.with_suffix(".json"), report.model_dump_json().encode())
+    return report
+
+
+def _finished(place: Place, tally: _Tally) -> ShardReport | None:
+    """Return the report of a shard that an earlier call has finished."""
+    try:
+        report = ShardReport.model_validate_json(place.path.with_suffix(".json").read_bytes())
+        if report.shard is not None and place.path.stat().st_size != report.shard.size:
+            return None
+    except (OSError, ValidationError):
+        return None
+    tally.add(len(place.files))
+    return report
+
+
+def _manifest(reports: Mapping[Split, Sequence[ShardReport]], rule: Rule) -> Manifest:
+    everything = [report for of_split in reports.values() for report in of_split]
+    remarks = sum((report.remarks for report in everything), Remarks()).in_words()
+    shards = {split: tuple(report.shard for report in part if report.shard) for split, part in reports.items()}
+    for split, part in shards.items():
+        if not part:
+            raise UserError(f"None of the pictures of {split} can be read: {_first_problem(reports[split])}")
+    return Manifest(
+        store="pixels",
+        channels=1 if all(report.grey for report in everything) else 3,
+        fit=Fit(height=rule.height, width=rule.width, levels=rule.levels),
+        splits=shards,
+        left_out={name: problem for report in everything for name, problem in report.left_out.items()},
+        notes={"levels": remarks} if remarks else {},
+    )
+
+
+def _first_problem(reports: Sequence[ShardReport]) -> str:
+    return next(problem for report in reports for problem in report.left_out.values())
