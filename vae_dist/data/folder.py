@@ -103,14 +103,8 @@ def _left_out(problems: Mapping[str, str], root: Path, folder: Path, *, skip: bo
     if skip:
         return f"{len(problems):,} pictures that can't be read, listed in {listing}"
     named = [f"{name}: {why}" for name, why in islice(problems.items(), MOST_NAMED)]
-    more = [f"… and {len(problems) - MOST_NAMED:,} more"] if len(problems) > MOST_NAMED else []
-    raise UserError(
-        "\n".join(
-            [
-                f"{len(problems):,} pictures in {root} can't be used, listed in {listing}:",
-                *named,
-                *more,
-                "Repair or remove them, or leave them out with --set data.on_error=skip.",
-            ]
-        )
-    )
+    more = [f"… and {len(problems) - MOST_NAMED:,} more, listed in {listing}"] if len(problems) > MOST_NAMED else []
+    remedy = "Repair or remove them, or leave them out with --set data.on_error=skip."
+    if any("and others have" in why for why in problems.values()):
+        remedy = "Crop and resize all to one size with --set data.size=PIXELS. " + remedy
+    raise UserError("\n".join([f"{len(problems):,} pictures in {root} can't be used:", *named, *more, remedy]))

@@ -62,8 +62,10 @@ class PackedDataset:
         """
         of, places = self._range(split)
         if isinstance(indices, range):
-            indices = torch.arange(indices.start, indices.stop)
-        rows = self.pictures[of].rows(indices + places.start)
+            chosen = places[indices.start : indices.stop]
+            rows = self.pictures[of].rows(torch.arange(chosen.start, chosen.stop))
+        else:
+            rows = self.pictures[of].rows(indices + places.start)
         if rows.device == self.device:
             return rows
         return (

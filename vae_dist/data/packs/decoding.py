@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -50,7 +50,7 @@ class Decoder:
         self._pool: ProcessPoolExecutor | None = None
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Decoder":
         return self
 
     def __exit__(
@@ -129,6 +129,6 @@ def _decode(file: PictureFile, rule: Rule) -> Picture:
         return Picture(None, Remarks(), str(error))
     if not rule.resize and decoded.size != (rule.width, rule.height):
         width, height = decoded.size
-        return Picture(None, Remarks(), f"{file.name} has {width} × {height} pixels, not {rule.width} × {rule.height}")
+        return Picture(None, Remarks(), f"{width} × {height} pixels, and others have {rule.width} × {rule.height}")
     grey = bool((decoded.pixels == decoded.pixels[:1]).all())
     return Picture(decoded.pixels[:1] if grey else decoded.pixels, decoded.remarks)

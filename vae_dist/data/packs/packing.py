@@ -23,7 +23,7 @@ Files = Mapping[Split, Sequence[PictureFile]]
 class ShardReport(Part):
     """What became of the files of one shard; kept beside it until all are packed."""
 
-    model_config = ConfigDict(ser_json_inf_nan="strings")
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")  # remarks begin at infinity
 
     shard: Shard | None  # None where no file could be read
     grey: bool

@@ -1,0 +1,192 @@
+"""Packing: every picture is decoded once, work that was done is kept, and what can't be read is named."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae_dist.config import FolderConfig
+from vae_dist.data import Dataset, load_dataset
+from vae_dist.data.packs import packing
+from vae_dist.data.packs.cache import cache_size, cached_pack, clear_cache, packs_folder
+from vae_dist.data.packs.dataset import open_pack
+from vae_dist.data.packs.decoding import FEW, Decoder, Rule
+from vae_dist.data.packs.files import PictureFile, file_at
+from vae_dist.data.packs.packing import pack
+from vae_dist.data.progress import progress_to
+from vae_dist.errors import UserError
+
+RULE = Rule(4, 6, resize=True, levels=None)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def draw(folder: Path, count: int) -> Path:
+    """Make pictures of different colours, of which each third is grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        level = 3 * number % 256
+        colour = (level, level, level) if number % 3 == 0 else (level, 255 - level, 9)
+        Image.new("RGB", (6, 4), colour).save(folder / f"{number:04d}.png")
+    return folder
+
+
+def load(root: Path, **settings: object) -> Dataset:
+    return load_dataset(FolderConfig.model_validate({"root": root, "binarize": "none", "size": 4, **settings}))
+
+
+def every_image(dataset: Dataset) -> dict[str, torch.Tensor]:
+    return {split: dataset.images(split, range(dataset.size(split))) for split in dataset.splits}
+
+
+def test_a_folder_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = draw(tmp_path / "pictures", 12)
+    first = every_image(load(root))
+    monkeypatch.setattr(packing, "_pack_shard", lambda *arguments: pytest.fail("decoded again"))
+    second = every_image(load(root))
+    assert all(torch.equal(first[split], second[split]) for split in first)
+
+
+@pytest.mark.parametrize("change", ["content", "name", "size", "picture added"])
+def test_what_has_changed_is_decoded_again(tmp_path: Path, change: str) -> None:
+    root = draw(tmp_path / "pictures", 5)
+    before = every_image(load(root, val_size=0))["train"]
+    match change:
+        case "content":
+            Image.new("RGB", (6, 4), (1, 2, 3)).save(root / "0000.png")
+        case "name":
+            (root / "0000.png").rename(root / "9.png")
+        case "picture added":
+            Image.new("RGB", (6, 4), (1, 2, 3)).save(root / "9.png")
+    after = every_image(load(root, val_size=0, **({"size": 2} if change == "size" else {})))["train"]
+    if change != "name":
+        assert before.shape != after.shape or not torch.equal(before, after)
+    assert len(list(packs_folder().glob("*/manifest.json"))) == 2
+
+
+def test_pixels_in_memory_and_in_files_are_the_same(tmp_path: Path) -> None:
+    root = draw(tmp_path / "pictures", 30)
+    resident, stored = (load(root, resident=where) for where in ("on", "off"))
+    assert resident.image_shape == stored.image_shape == (3, 4, 4)
+    for split in ("train", "val"):
+        assert torch.equal(every_image(resident)[split], every_image(stored)[split])
+        assert resident.digest(split) == stored.digest(split)
+
+
+def test_packing_goes_on_with_the_shards_that_are_finished(tmp_path: Path) -> None:
+    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", 10).iterdir())]
+
+    def stop(done: int, total: int) -> None:
+        assert total == 10
+        if done == 8:
+            raise KeyboardInterrupt
+
+    whole = pack({"train": files}, RULE, tmp_path / "whole", shard_bytes=3 * 72, on_progress=lambda done, total: None)
+    with pytest.raises(KeyboardInterrupt):
+        pack({"train": files}, RULE, tmp_path / "parts", shard_bytes=3 * 72, on_progress=stop)
+    for path in (tmp_path / "pictures").glob("000[0-5].png"):
+        path.unlink()  # needed no more
+    parts = pack({"train": files}, RULE, tmp_path / "parts", shard_bytes=3 * 72, on_progress=lambda done, total: None)
+    assert parts == whole
+    assert [shard.count for shard in whole.splits["train"]] == [3, 3, 3, 1]
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    pixels = open_pack(tmp_path / "parts", resident=False).images("train", range(10))
+    assert torch.equal(pixels[:, 0, 0, 0], 3 * torch.arange(10, dtype=torch.uint8))
+
+
+def test_many_pictures_are_decoded_in_processes_to_the_same_pixels(tmp_path: Path) -> None:
+    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", FEW + 5).iterdir())]
+    with Decoder(RULE) as few, Decoder(RULE) as many:
+        here = [picture.pixels for part in (files[:100], files[100:200], files[200:]) for picture in few(part)]
+        there = [picture.pixels for picture in many(files)]
+    assert len(here) == len(there) == FEW + 5
+    assert all(np.array_equal(one, other) for one, other in zip(here, there, strict=True))
+
+
+def test_pictures_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
+    root = draw(tmp_path / "pictures", 20)
+    for number in range(12):
+        (root / f"{number:04d}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as refused:
+        load(root)
+    first, *named, more, remedy = str(refused.value).splitlines()
+    assert first == f"12 pictures in {root} can't be used:"
+    assert len(named) == 10
+    assert all("is no image that can be read" in line for line in named)
+    assert more.startswith("… and 2 more, listed in ")
+    assert remedy.endswith("leave them out with --set data.on_error=skip.")
+    listing = Path(more.removeprefix("… and 2 more, listed in "))
+    assert [line.split("\t")[0] for line in sorted(listing.read_text().splitlines())] == [
+        f"{number:04d}.png" for number in range(12)
+    ]
+
+
+def test_pictures_that_cannot_be_read_are_left_out_if_that_is_asked_for(tmp_path: Path) -> None:
+    root = draw(tmp_path / "pictures", 20)
+    (root / "0003.png").write_bytes(b"no picture")
+    dataset = load(root, on_error="skip", val_size=0)
+    assert dataset.size("train") == 19
+    assert "1 pictures that can't be read, listed in" in dataset.notes["left out"]  # type: ignore[attr-defined]
+
+
+def test_a_folder_of_damaged_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"None of the pictures of train can be read: .*a\.png"):
+        load(tmp_path / "pictures", on_error="skip")
+
+
+def test_progress_is_reported_in_pictures(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with progress_to(lambda done, total: seen.append((done, total))):
+        load(draw(tmp_path / "pictures", 7))
+    assert seen == [(done, 7) for done in range(1, 8)]
+
+
+def pack_once(key: str, made: Path) -> None:
+    def make(folder: Path) -> None:
+        with made.open("a") as file:
+            file.write("made\n")
+        pack({"train": FILES}, RULE, folder, shard_bytes=10**6, on_progress=lambda done, total: None)
+
+    cached_pack(key, make)
+
+
+FILES: list[PictureFile] = []
+
+
+def test_one_process_packs_while_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        f"{__name__}.FILES", [file_at(str(p), p.name) for p in draw(tmp_path / "pictures", 200).iterdir()]
+    )
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=pack_once, args=("key", tmp_path / "made")) for _ in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+    assert (tmp_path / "made").read_text() == "made\n"
+
+
+def test_the_cache_can_be_emptied(tmp_path: Path) -> None:
+    load(draw(tmp_path / "pictures", 5))
+    size = cache_size()
+    assert size > 5 * 48
+    assert clear_cache() == size
+    assert cache_size() == 0
+    assert load(tmp_path / "pictures").size("train") == 5
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match=r"can't be written .* Set XDG_CACHE_HOME to a folder on a disk with room"):
+        load(draw(tmp_path / "pictures", 3))
