@@ -1,10 +1,13 @@
 """The batches of a run: images and noise on the device, in the order that the sampler says."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vae_dist.data.binarization import to_unit
@@ -40,6 +43,7 @@ class Loader:
         samples_at: the number of posterior draws an image at a step.
         steps: to give batches for.
         device: to give them on.
+        ahead: how many steps the images are fetched ahead, in a thread, where they don't lie in memory.
     """
 
     def __init__(
@@ -54,24 +58,42 @@ class Loader:
         samples_at: Callable[[int], int],
         steps: range,
         device: torch.device,
+        ahead: int = 0,
     ) -> None:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
         self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
         self._micro_size = batch_size // micro_batches
-        self._noise_size, self._steps, self._device = noise_size, steps, device
+        self._noise_size, self._steps, self._device, self._ahead = noise_size, steps, device, ahead
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self.batch, self._steps)
+        if self._ahead == 0:
+            yield from map(self.batch, self._steps)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            coming = deque(thread.submit(self._images, step) for step in self._steps[: self._ahead])
+            for place, step in enumerate(self._steps):
+                images = coming.popleft().result()
+                coming.extend(thread.submit(self._images, later) for later in self._steps[place + self._ahead :][:1])
+                yield self._batch(step, images)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
-        return Batch(step, [self._part(step, micro_batches) for micro_batches in self._passes])
+        return self._batch(step, self._images(step))
 
-    def _part(self, step: int, micro_batches: range) -> Part:
-        start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
+    def _batch(self, step: int, images: list[UInt8[Tensor, "part c h w"]]) -> Batch:
+        return Batch(step, list(map(partial(self._part, step), self._passes, images)))
+
+    def _images(self, step: int) -> list[UInt8[Tensor, "part c h w"]]:
+        """Fetch the images of every pass of a step."""
+        size, fetched = self._dataset.size("train"), []
+        for micro_batches in self._passes:
+            start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
+            indices = batch_indices(self._seed, step, self._batch_size, size, start, stop)
+            fetched.append(self._dataset.images("train", indices))
+        return fetched
+
+    def _part(self, step: int, micro_batches: range, images: UInt8[Tensor, "part c h w"]) -> Part:
         first = step * self._micro_batches  # counted from the beginning of the run
-        size = self._dataset.size("train")
-        indices = batch_indices(self._seed, step, self._batch_size, size, start, stop)
         noise = training_noise(
             self._seed,
             range(first + micro_batches.start, first + micro_batches.stop),
@@ -81,4 +103,4 @@ class Loader:
             image_shape=self._dataset.image_shape if self._dataset.binarization == "dynamic" else None,
             device=self._device,
         )
-        return Part(to_unit(self._dataset.images("train", indices), noise.uniforms), noise.eps)
+        return Part(to_unit(images, noise.uniforms), noise.eps)
