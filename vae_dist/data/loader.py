@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -80,19 +79,26 @@ class Loader:
         """Return the batch of a step."""
         return self._batch(step, self._images(step))
 
-    def _batch(self, step: int, images: list[UInt8[Tensor, "part c h w"]]) -> Batch:
-        return Batch(step, list(map(partial(self._part, step), self._passes, images)))
+    def micro_batches(self, step: int) -> Iterator[tuple[int, Part]]:
+        """Yield the number and the part of every micro-batch of this process in the batch of a step."""
+        for passes in self._passes:
+            for number in passes:
+                part = range(number, number + 1)
+                yield number, self._part(step, part, self._fetch(step, part))
 
-    def _images(self, step: int) -> list[UInt8[Tensor, "part c h w"]]:
+    def _batch(self, step: int, images: Sequence[UInt8[Tensor, "_ c h w"]]) -> Batch:
+        return Batch(step, [self._part(step, *part) for part in zip(self._passes, images, strict=True)])
+
+    def _images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
         """Fetch the images of every pass of a step."""
-        size, fetched = self._dataset.size("train"), []
-        for micro_batches in self._passes:
-            start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
-            indices = batch_indices(self._seed, step, self._batch_size, size, start, stop)
-            fetched.append(self._dataset.images("train", indices))
-        return fetched
+        return [self._fetch(step, micro_batches) for micro_batches in self._passes]
 
-    def _part(self, step: int, micro_batches: range, images: UInt8[Tensor, "part c h w"]) -> Part:
+    def _fetch(self, step: int, micro_batches: range) -> UInt8[Tensor, "_ c h w"]:
+        start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
+        indices = batch_indices(self._seed, step, self._batch_size, self._dataset.size("train"), start, stop)
+        return self._dataset.images("train", indices)
+
+    def _part(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Part:
         first = step * self._micro_batches  # counted from the beginning of the run
         noise = training_noise(
             self._seed,
