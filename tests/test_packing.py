@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.config import FolderConfig
 from vae_dist.data import Dataset, load_dataset
 from vae_dist.data.packs import packing
@@ -18,6 +19,7 @@ from vae_dist.data.packs.files import PictureFile, file_at
 from vae_dist.data.packs.packing import pack
 from vae_dist.data.progress import progress_to
 from vae_dist.errors import UserError
+from vae_dist.training import train
 
 RULE = Rule(4, 6, resize=True, levels=None)
 
@@ -192,3 +194,27 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UserError, match=r"can't be written .* Set XDG_CACHE_HOME to a folder on a disk with room"):
         load(draw(tmp_path / "pictures", 3))
+
+
+@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+def test_a_run_that_reads_files_has_the_bits_of_one_in_memory(tmp_path: Path, binarize: str) -> None:
+    data = {"name": "folder", "root": draw(tmp_path / "pictures", 30), "size": 6, "binarize": binarize}
+    runs = [
+        train(
+            {
+                "data": {**data, "resident": resident},
+                "model": {
+                    "kind": "mlp",
+                    "h_dim": 8,
+                    "z_dim": 2,
+                    "likelihood": "gaussian" if binarize == "none" else "bernoulli",
+                },
+                "train": {"steps": 5, "batch_size": 8, "micro_batches": 2, "threads": 1, "precision": "fp32"},
+            },
+            tmp_path / resident,
+        ).run
+        for resident in ("on", "off")
+    ]
+    first, second = (load_model(run).state_dict() for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert find_checkpoint(runs[0]).state.data == find_checkpoint(runs[1]).state.data

@@ -16,6 +16,8 @@ from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset, load_dataset
 from vae_dist.data.loader import Loader
+from vae_dist.data.packs.dataset import PackedDataset
+from vae_dist.data.progress import progress_to
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
@@ -24,6 +26,7 @@ from vae_dist.errors import UsageError
 from vae_dist.losses import build_objective
 from vae_dist.models import BuildModel
 from vae_dist.optim.schedules import Schedule
+from vae_dist.reporting.reading import reading_display
 from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
 from vae_dist.reporting.trackers import check_trackers
@@ -33,6 +36,8 @@ from vae_dist.training.compile import compile_or_fall_back
 from vae_dist.training.gradients import build_reducer
 from vae_dist.training.step import TrainStep
 from vae_dist.training.train_state import TrainState
+
+BATCHES_AHEAD = 2  # that are fetched from files while a step is taken
 
 
 class Setup(NamedTuple):
@@ -85,7 +90,7 @@ def set_up(
     """
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
     resolved = _resolve(config, process_group, state)
-    dataset, digests = _load_same_dataset(config, given, process_group, signals, state)
+    dataset, digests = _load_same_dataset(config, given, process_group, signals, console, state)
     accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
@@ -127,12 +132,18 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
 
 
 def _load_same_dataset(
-    config: Config, given: Given, process_group: ProcessGroup, signals: StopSignals, state: State | None
+    config: Config,
+    given: Given,
+    process_group: ProcessGroup,
+    signals: StopSignals,
+    console: Console | None,
+    state: State | None,
 ) -> tuple[Dataset, dict[str, str]]:
     """Load the dataset, on the device, and check that it is the run's, and the same on all processes."""
 
     def load() -> tuple[Dataset, dict[str, str]]:
-        dataset = given.dataset or load_dataset(config.data)
+        with reading_display(console) as show, progress_to(show):
+            dataset = given.dataset or load_dataset(config.data)
         return dataset, {split: dataset.digest(split) for split in dataset.splits}
 
     dataset, digests = all_ranks_or_stop(load, process_group, signals)
@@ -179,6 +190,7 @@ def _build_loader(
         samples_at=lambda step: schedule(step).samples,
         steps=range(start, config.train.steps),
         device=process_group.device,
+        ahead=BATCHES_AHEAD if isinstance(dataset, PackedDataset) and not dataset.is_resident else 0,
     )
 
 

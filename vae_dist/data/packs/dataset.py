@@ -78,6 +78,11 @@ class PackedDataset:
         whole = self.manifest.digest(of)
         return whole if len(places) == len(self.pictures[of]) else digest_of([whole, f"{places.start}:{places.stop}"])
 
+    @property
+    def is_resident(self) -> bool:
+        """Return whether all images are in memory."""
+        return all(isinstance(part, ResidentSplit) for part in self.pictures.values())
+
     def hold_out(self, count: int) -> "PackedDataset":
         """Return the dataset with the last `count` images of train as the split "val".
 
