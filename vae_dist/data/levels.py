@@ -7,6 +7,7 @@ from PIL import Image
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UsageError
 
+GREY = {"1", "L", "LA", "F"}  # and all that begin with I
 Levels = tuple[float, float]  # the values that become 0 and 255
 PIXELS_AT_ONCE = 1 << 20  # so that a large picture takes little more memory than its own
 
@@ -16,7 +17,7 @@ def to_8_bits(picture: Image.Image, mode: str, levels: Levels | None) -> tuple[I
 
     Args:
         picture: to convert.
-        mode: "L" or "RGB".
+        mode: "L" or "RGB"; what is grey is "L" in any case.
         levels: the values that become 0 and 255; None for those of the picture's type: 0 to 65535 for 16 bits, 0 to 1
             for floating-point numbers.
 
@@ -24,6 +25,7 @@ def to_8_bits(picture: Image.Image, mode: str, levels: Levels | None) -> tuple[I
         UsageError: the picture holds whole numbers of 32 bits, whose range nobody said.
         ValueError: there is no such conversion.
     """
+    mode = "L" if picture.mode in GREY or picture.mode.startswith("I") else mode
     levels = levels or _levels_of_type(picture)
     if levels is None and not picture.has_transparency_data:
         return picture if picture.mode == mode else picture.convert(mode), Remarks()

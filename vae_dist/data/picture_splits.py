@@ -65,8 +65,8 @@ def find_splits(root: str) -> Splits:
         if not listings[split].pictures:
             over = describe(listings[split].passed_over.values())
             raise UserError(
-                f"There is no picture in {folder}{f'; passed over {over}' if over else ''}. "
-                f"These are looked for: {', '.join(SUFFIXES)}."
+                f"There is no picture in {folder}{f', but {over}' if over else ''}: "
+                f"these are looked for: {', '.join(SUFFIXES)}."
             )
         _refuse_splits_within(folder, listings[split].pictures.values())
     _refuse_common_pictures(listings)
@@ -140,6 +140,11 @@ def _splits_among(level: _Level) -> dict[Split, str]:
 
 def _refuse_two_readings(level: _Level, named: Mapping[str, Sequence[str]], beside: Sequence[str]) -> None:
     splits = [folder for folders in named.values() for folder in folders]
+    if not beside and not level.files.pictures:
+        raise UsageError(
+            f"There is nothing to train on in {level.path} but {_names(splits, ' and ')}: "
+            f"put other pictures into a folder train, or set data.root={splits[0]} to train on those."
+        )
     rest = f"the rest ({_names(beside)})" if beside else "the rest"
     if "train" in named:
         first = f"{_names(splits)} is the train split, and {rest} is not used: set data.root={splits[0]}"
@@ -154,17 +159,17 @@ def _refuse_two_readings(level: _Level, named: Mapping[str, Sequence[str]], besi
 def _refuse_splits_within(folder: str, pictures: Iterable[str]) -> None:
     """Refuse to take as one the pictures of splits that lie deeper than they are looked for, as in cats/test."""
     below: dict[str, set[str]] = defaultdict(set)  # folders with pictures, by the folder that they are in
-    for place in {os.path.dirname(picture) for picture in pictures}:
+    for place in sorted({os.path.dirname(picture) for picture in pictures}):
         while len(place) > len(folder) and place not in below[os.path.dirname(place)]:
             below[os.path.dirname(place)].add(place)
             place = os.path.dirname(place)
     for parent, folders in below.items():
-        splits = splits_by_name(folders)
+        splits = splits_by_name(sorted(folders))
         if "train" in splits and len(splits) > 1:
             names = _names([folder for folders in splits.values() for folder in folders], " and ")
             raise UsageError(
-                f"{parent} can be read in two ways, as its folders {names} lie deeper in {folder} than splits are "
-                f"looked for. If they are splits, set data.root={parent}; if all of them are to be taken, rename them."
+                f"{folder} can be read in two ways: all its pictures are one set, or {names} in {parent} are splits. "
+                f"For the first, rename those folders; for the second, set data.root={parent}."
             )
 
 

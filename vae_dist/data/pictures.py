@@ -32,6 +32,7 @@ SUFFIXES_OF = {
 SUFFIXES = tuple(sorted(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes))
 Image.init()
 FORMATS = tuple(name for name in SUFFIXES_OF if name in Image.OPEN)  # an older Pillow has no AVIF
+MOST_PIXELS = {"AVIF": 40_000_000, "JPEG2000": 25_000_000}  # whose decoders take 9 and 18 bytes for each
 EXIF_ORIENTATION = 0x0112
 TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,6 +76,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None) -> Source:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as picture:
+                _check_size(name, picture)
                 cut, pages = _is_cut_to_8_bits(picture), bool(getattr(picture, "is_animated", False))
                 return Source(_upright(picture), pages, cut)
     except FileNotFoundError as error:
@@ -82,7 +84,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None) -> Source:
     except IsADirectoryError as error:
         raise UserError(f"{name} is a folder; give the path of an image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from error
+        raise _too_large(name, Image.MAX_IMAGE_PIXELS) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
         raise UserError(f"{name} is no image that can be read: {error}.") from error
 
@@ -126,11 +128,23 @@ def fit_image(
         UserError: it can't be converted.
     """
     channels, height, width = image_shape
+    mode = "L" if channels == 1 else "RGB"
     try:
-        picture, remarks = to_8_bits(picture, "L" if channels == 1 else "RGB", levels)
+        picture, remarks = to_8_bits(picture, mode, levels)
     except ValueError as error:
         raise UserError(f"pictures of mode {picture.mode} can't be converted: save it as RGB or grey") from error
-    return _channels_first(ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)), remarks
+    fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)
+    return _channels_first(fitted.convert(mode)), remarks
+
+
+def _check_size(name: str, picture: ImageFile.ImageFile) -> None:
+    most = MOST_PIXELS.get(picture.format or "")
+    if most is not None and picture.width * picture.height > most:
+        raise _too_large(name, most)
+
+
+def _too_large(name: str, most: int | None) -> UserError:
+    return UserError(f"{name} has more than {most:,} pixels: make it smaller.")
 
 
 def _is_cut_to_8_bits(picture: ImageFile.ImageFile) -> bool:
