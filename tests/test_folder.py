@@ -14,7 +14,8 @@ from PIL import Image
 
 from tests.conftest import Command
 from vae_dist.config import FolderConfig, parse_config
-from vae_dist.data import ResidentDataset, load_dataset
+from vae_dist.data import load_dataset
+from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.errors import UsageError, UserError
 
 COLOURS = {"red": (200, 10, 20), "sea": (10, 90, 180), "grey": (7, 7, 7)}
@@ -25,13 +26,13 @@ def put(path: Path, colour: tuple[int, int, int] = COLOURS["red"], width: int = 
     Image.new("RGB", (width, height), colour).save(path)
 
 
-def load(root: Path, **settings: object) -> ResidentDataset:
+def load(root: Path, **settings: object) -> PackedDataset:
     dataset = load_dataset(FolderConfig.model_validate({"root": root, "binarize": "none", **settings}))
-    assert isinstance(dataset, ResidentDataset)
+    assert isinstance(dataset, PackedDataset)
     return dataset
 
 
-def images_of(dataset: ResidentDataset, split: str) -> torch.Tensor:
+def images_of(dataset: PackedDataset, split: str) -> torch.Tensor:
     return dataset.images(split, range(dataset.size(split)))
 
 
@@ -80,7 +81,7 @@ def test_pictures_are_grey_if_all_are(tmp_path: Path) -> None:
 def test_pictures_of_different_sizes_need_a_common_size(tmp_path: Path) -> None:
     put(tmp_path / "a.png", width=12, height=8)
     put(tmp_path / "b.png", width=8, height=12)
-    with pytest.raises(UsageError, match=r"(12 × 8|8 × 12) pixels, and .* --set data\.size=PIXELS"):
+    with pytest.raises(UserError, match=r"(?s)(12 × 8|8 × 12) pixels, and .* --set data\.size=PIXELS"):
         load(tmp_path)
     assert load(tmp_path, size=6).image_shape == (3, 6, 6)
 
@@ -131,7 +132,7 @@ def test_a_set_has_one_range_of_levels_and_what_is_beyond_it_is_told(tmp_path: P
 def test_levels_without_a_range_of_their_own_need_one(tmp_path: Path) -> None:
     Image.fromarray(np.arange(16, dtype=np.int32).reshape(4, 4) * 1000).save(tmp_path / "a.tiff")
     with pytest.raises(
-        UsageError, match=r"a\.tiff: whole numbers of 32 bits, here 0 to 15,000,.* data\.levels=\[LOW, HIGH"
+        UserError, match=r"a\.tiff: whole numbers of 32 bits, here 0 to 15,000,.* data\.levels=\[LOW, HIGH"
     ):
         load(tmp_path)
     assert images_of(load(tmp_path, levels=[0, 15000]), "train").max() == 255
