@@ -71,7 +71,7 @@ def _rule(config: FolderConfig, files: Files) -> Rule:
         return Rule(config.size, config.size, resize=True, levels=config.levels)
     for file in files["train"]:
         try:
-            width, height = open_picture(file.open(), file.name).picture.size
+            width, height = open_picture(file.open(), file.name).size
         except UserError:  # found again, with all others that can't be read
             continue
         return Rule(height, width, resize=False, levels=config.levels)
