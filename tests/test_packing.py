@@ -126,7 +126,7 @@ def test_pictures_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
     assert len(named) == 10
     assert all("is no image that can be read" in line for line in named)
     assert more.startswith("… and 2 more, listed in ")
-    assert remedy.endswith("leave them out with --set data.on_error=skip.")
+    assert remedy.endswith("leave them out (on_error: skip).")
     listing = Path(more.removeprefix("… and 2 more, listed in "))
     assert [line.split("\t")[0] for line in sorted(listing.read_text().splitlines())] == [
         f"{number:04d}.png" for number in range(12)

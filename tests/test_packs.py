@@ -31,7 +31,7 @@ def write_pack(folder: Path, splits: dict[Split, list[Tensor]]) -> Path:
         for split, parts in splits.items()
     }
     channels = max(part.shape[1] for parts in splits.values() for part in parts)
-    manifest = Manifest(store="pixels", channels=1 if channels == 1 else 3, fit=Fit(), splits=shards)
+    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=Fit(), splits=shards)
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return folder
 

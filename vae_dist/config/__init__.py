@@ -12,6 +12,7 @@ from vae_dist.config.data import (
     FolderConfig,
     GivenDataConfig,
     MnistConfig,
+    PackedConfig,
     Split,
 )
 from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
@@ -74,6 +75,7 @@ __all__ = [
     "NormalPriorConfig",
     "ObjectiveConfig",
     "OptimConfig",
+    "PackedConfig",
     "PriorConfig",
     "SGDConfig",
     "Section",

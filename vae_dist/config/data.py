@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from vae_dist.config.section import Count, CountOrZero, Kind, Kinds, Switch
 
@@ -13,7 +13,11 @@ Binarize = Annotated[
     Binarization,
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
+Size = Annotated[tuple[Count, Count], BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)]
 Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
+Resident = Annotated[
+    Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")
+]
 ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
 ]
@@ -70,10 +74,22 @@ class FolderConfig(Kind):
 
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
-    size: Count | None = Field(None, description="pixels, height and width; null: the pictures' own")
+    size: Size | None = Field(None, description="pixels: the side, or [height, width]; null: the pictures' own")
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
-    resident: Switch = Field("auto", description="keep all pixels in memory; auto: if they take a gibibyte or less")
+    resident: Resident = "auto"
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+
+
+class PackedConfig(Kind):
+    """A set that `vae-dist data pack` made."""
+
+    builder: ClassVar[str] = "vae_dist.data.packed:load_packed"
+
+    name: Literal["packed"] = "packed"
+    root: Path | None = Field(None, description="folder of the packed set")
+    resident: Resident = "auto"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
 
@@ -89,6 +105,6 @@ class GivenDataConfig(Kind):
 
 
 DataConfig = Annotated[
-    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | GivenDataConfig,
+    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | PackedConfig | GivenDataConfig,
     Kinds(default="digits", key="name", group="vae_dist.datasets"),
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -16,6 +17,7 @@ from vae_dist.errors import UsageError
 
 NAME = "packed"
 CPU = torch.device("cpu")
+SMALL_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class PackedDataset:
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits."""
         return tuple(self.ranges)
+
+    @property
+    def sizes(self) -> dict[str, range]:
+        """Return the places of each split's images in their pack."""
+        return {split: places for split, (_, places) in self.ranges.items()}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -130,3 +137,11 @@ def open_pack(folder: Path, *, resident: bool) -> PackedDataset:
     pictures = {split: open_split(folder, manifest, split) for split in manifest.splits}
     ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in pictures.items()}
     return PackedDataset(NAME, str(folder), manifest, pictures, ranges, notes=manifest.notes)
+
+
+def is_resident(folder: Path, asked: Literal["auto", "on", "off"]) -> bool:
+    """Return whether a packed set is to be read into memory: as the config says, or if it is small."""
+    if asked != "auto":
+        return asked == "on"
+    shards = (shard for shards in read_manifest(folder).splits.values() for shard in shards)
+    return sum(shard.size for shard in shards) <= SMALL_BYTES

@@ -22,6 +22,7 @@ from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UserError
 
 CHUNK_FILES, CHUNK_BYTES = 128, 1 << 20  # of files that a process decodes in one go; the smaller of the two
+OTHER_SIZE = "pixels, and others have"
 FEW = 2 * CHUNK_FILES  # files and fewer are decoded here: starting processes would take longer
 
 
@@ -129,6 +130,6 @@ def _decode(file: PictureFile, rule: Rule) -> Picture:
         return Picture(None, Remarks(), str(error))
     if not rule.resize and decoded.size != (rule.width, rule.height):
         width, height = decoded.size
-        return Picture(None, Remarks(), f"{width} × {height} pixels, and others have {rule.width} × {rule.height}")
+        return Picture(None, Remarks(), f"{width} × {height} {OTHER_SIZE} {rule.width} × {rule.height}")
     grey = bool((decoded.pixels == decoded.pixels[:1]).all())
     return Picture(decoded.pixels[:1] if grey else decoded.pixels, decoded.remarks)

@@ -55,6 +55,7 @@ class Manifest(Part):
 
     format: Literal[1] = FORMAT
     store: Store
+    key: str  # of the files that were packed, and of how
     channels: Literal[1, 3]  # 1 if every picture is grey
     fit: Fit
     splits: dict[Split, tuple[Shard, ...]]

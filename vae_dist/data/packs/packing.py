@@ -1,5 +1,7 @@
 """Packing: pictures are decoded once, into the shards of a packed set, going on where it was stopped."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +13,7 @@ from vae_dist.atomic_files import replace_file
 from vae_dist.config import Split
 from vae_dist.data.packs.decoding import Decoder, Rule
 from vae_dist.data.packs.files import PictureFile
-from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest, Part, Shard
+from vae_dist.data.packs.manifest import FORMAT, MANIFEST, Fit, Manifest, Part, Shard
 from vae_dist.data.packs.shards import write_shard
 from vae_dist.data.progress import Progress
 from vae_dist.data.remarks import Remarks
@@ -25,6 +27,7 @@ class ShardReport(Part):
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")  # remarks begin at infinity
 
+    key: str  # of the whole set
     shard: Shard | None  # None where no file could be read
     grey: bool
     left_out: dict[str, str]
@@ -52,7 +55,7 @@ class Place(NamedTuple):
 def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: Progress) -> Manifest:
     """Decode pictures into shards, and write the manifest last.
 
-    What an earlier call has finished is kept, so the files and the rule have to be the same.
+    What an earlier call with the same files and rule has finished is kept.
 
     Args:
         files: of each split, in order.
@@ -64,18 +67,26 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
     Raises:
         UserError: a split has no picture that can be read, or the disk can't be written.
     """
+    key = key_of(files, rule, shard_bytes)
     tally = _Tally(sum(map(len, files.values())), on_progress)
     per_shard = max(1, shard_bytes // (3 * rule.height * rule.width))
     with Decoder(rule) as decode:
         reports = {
-            split: [_finished(place, tally) or _pack_shard(place, rule, decode, tally) for place in places]
+            split: [_finished(place, key, tally) or _pack_shard(place, key, rule, decode, tally) for place in places]
             for split, places in _places(out, files, per_shard).items()
         }
-    manifest = _manifest(reports, rule)
+    manifest = _manifest(reports, key, rule)
     replace_file(out / MANIFEST, manifest.model_dump_json(indent=1).encode())
     for report_file in out.glob("*-?????.json"):
         report_file.unlink()
     return manifest
+
+
+def key_of(files: Files, rule: Rule, shard_bytes: int) -> str:
+    """Return a digest of the files' names, sizes and times, and of what is made of them."""
+    listed = {split: [(file.name, file.size, file.changed) for file in part] for split, part in files.items()}
+    content = json.dumps([FORMAT, shard_bytes, rule, listed])
+    return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def _places(out: Path, files: Files, per_shard: int) -> dict[Split, list[Place]]:
@@ -88,7 +99,7 @@ def _places(out: Path, files: Files, per_shard: int) -> dict[Split, list[Place]]
     }
 
 
-def _pack_shard(place: Place, rule: Rule, decode: Decoder, tally: _Tally) -> ShardReport:
+def _pack_shard(place: Place, key: str, rule: Rule, decode: Decoder, tally: _Tally) -> ShardReport:
     pixels = torch.empty(len(place.files), 3, rule.height, rule.width, dtype=torch.uint8)
     names: list[str] = []
     left_out: dict[str, str] = {}
@@ -104,16 +115,16 @@ def _pack_shard(place: Place, rule: Rule, decode: Decoder, tally: _Tally) -> Sha
         tally.add(1)
     pixels = pixels[: len(names), : 1 if grey else 3].contiguous()
     shard = write_shard(place.path, {"pixels": pixels}, names) if names else None
-    report = ShardReport(shard=shard, grey=grey, left_out=left_out, remarks=remarks)
+    report = ShardReport(key=key, shard=shard, grey=grey, left_out=left_out, remarks=remarks)
     replace_file(place.path.with_suffix(".json"), report.model_dump_json().encode())
     return report
 
 
-def _finished(place: Place, tally: _Tally) -> ShardReport | None:
+def _finished(place: Place, key: str, tally: _Tally) -> ShardReport | None:
     """Return the report of a shard that an earlier call has finished."""
     try:
         report = ShardReport.model_validate_json(place.path.with_suffix(".json").read_bytes())
-        if report.shard is not None and place.path.stat().st_size != report.shard.size:
+        if report.key != key or (report.shard and place.path.stat().st_size != report.shard.size):
             return None
     except (OSError, ValidationError):
         return None
@@ -121,7 +132,7 @@ def _finished(place: Place, tally: _Tally) -> ShardReport | None:
     return report
 
 
-def _manifest(reports: Mapping[Split, Sequence[ShardReport]], rule: Rule) -> Manifest:
+def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Rule) -> Manifest:
     everything = [report for of_split in reports.values() for report in of_split]
     remarks = sum((report.remarks for report in everything), Remarks()).in_words()
     shards = {split: tuple(report.shard for report in part if report.shard) for split, part in reports.items()}
@@ -130,6 +141,7 @@ def _manifest(reports: Mapping[Split, Sequence[ShardReport]], rule: Rule) -> Man
             raise UserError(f"None of the pictures of {split} can be read: {_first_problem(reports[split])}")
     return Manifest(
         store="pixels",
+        key=key,
         channels=1 if all(report.grey for report in everything) else 3,
         fit=Fit(height=rule.height, width=rule.width, levels=rule.levels),
         splits=shards,

@@ -1,0 +1,78 @@
+"""`vae-dist data`: packed sets of pictures."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vae_dist.cli.errors import handle_errors, rank_zero_only
+from vae_dist.cli.options import HELP, Debug
+from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
+from vae_dist.errors import UsageError
+
+data = typer.Typer(no_args_is_help=True, context_settings=HELP, help="Pack pictures, once and for all runs.")
+SHARD_MIB = 512
+
+
+@data.command()
+@handle_errors
+@rank_zero_only
+def pack(
+    pictures: Annotated[Path, typer.Argument(help="Folder of pictures; its subfolders train, val, test are splits.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the packed set.")],
+    size: Annotated[
+        str | None, typer.Option(metavar="SIDE|HxW", help="Crop and resize to these pixels.", show_default="their own")
+    ] = None,
+    levels: Annotated[
+        tuple[float, float] | None, typer.Option(help="Values that become 0 and 255.", show_default="their type's")
+    ] = None,
+    on_error: Annotated[Literal["raise", "skip"], typer.Option(help="About pictures that can't be read.")] = "raise",
+    shard_size: Annotated[int, typer.Option(min=1, help="MiB of pixels in a file.")] = SHARD_MIB,
+    debug: Debug = False,
+) -> None:
+    """Decode pictures into a set that opens at once. The same command goes on where it was stopped."""
+    from rich.console import Console
+
+    from vae_dist.data.packs.pack_folder import pack_folder
+    from vae_dist.reporting.reading import reading_display
+
+    console = Console()
+    try:
+        with StopSignals() as signals, signals.raised(), reading_display(console) as show:
+            packed = pack_folder(
+                pictures,
+                out,
+                _size(size),
+                levels,
+                skip=on_error == "skip",
+                shard_bytes=shard_size << 20,
+                on_progress=show,
+            )
+    except Stopped as stopped:
+        console.print(f"Stopped. The same command goes on with what is in {out}.", highlight=False)
+        raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+    print(packed)
+    console.print(
+        f"Next: vae-dist train folder --set data={{name: packed, root: {out}}}", highlight=False, markup=False
+    )
+
+
+@data.command()
+@handle_errors
+@rank_zero_only
+def clear_cache(debug: Debug = False) -> None:
+    """Delete the packed sets that runs on folders have put into the cache."""
+    from vae_dist.data.packs.cache import clear_cache as clear
+    from vae_dist.data.packs.cache import packs_folder
+
+    print(f"{clear() / 2**20:,.0f} MiB freed in {packs_folder()}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Read a side, or a height and a width."""
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**16 for part in parts):
+        raise UsageError(f"--size {text}: write the side in pixels, as 64, or height and width, as 64x48.")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,76 @@
+"""From a folder of pictures to a packed set, as `vae-dist data pack` does it."""
+
+import re
+from pathlib import Path
+
+from vae_dist.data.levels import Levels
+from vae_dist.data.packs.manifest import MANIFEST, Manifest, read_manifest
+from vae_dist.data.packs.packing import key_of, pack
+from vae_dist.data.packs.picture_set import LEFT_OUT, check_left_out, find_pictures, fitting_rule
+from vae_dist.data.progress import Progress
+from vae_dist.data.search_path import expanded
+from vae_dist.errors import UserError
+
+OURS = re.compile(rf"(train|val|test)-\d+\.(safetensors|json)|{MANIFEST}|{LEFT_OUT}|\..*\.tmp-.*")
+
+
+def pack_folder(
+    pictures: Path,
+    out: Path,
+    size: tuple[int, int] | None,
+    levels: Levels | None,
+    *,
+    skip: bool,
+    shard_bytes: int,
+    on_progress: Progress,
+) -> str:
+    """Pack the pictures below a folder, and return what was packed, in words.
+
+    Args:
+        pictures: the folder.
+        out: folder of the packed set, which may be there with a part of it.
+        size: height and width to crop and resize to; None to take only pictures of one size.
+        levels: the values that become 0 and 255; None for those of the pixels' type.
+        skip: whether to leave out pictures that can't be read.
+        shard_bytes: of pixels in a file.
+        on_progress: called after every picture.
+
+    Raises:
+        UsageError: the folder can be read in two ways.
+        UserError: pictures can't be read, `out` holds something else, or the disk can't be written.
+    """
+    found, out = find_pictures(pictures), expanded(out)
+    rule = fitting_rule(found.files, size, levels)
+    manifest = _earlier(out, key_of(found.files, rule, shard_bytes)) or pack(
+        found.files, rule, out, shard_bytes=shard_bytes, on_progress=on_progress
+    )
+    left_out = check_left_out(manifest.left_out, found.root, out, skip=skip)
+    counts = {split: sum(shard.count for shard in shards) for split, shards in manifest.splits.items()}
+    of_splits = " + ".join(f"{count:,} {split}" for split, count in counts.items())
+    colour = "grey" if manifest.channels == 1 else "in colour"
+    lines = [
+        f"{out}: {of_splits} pictures of {rule.height} × {rule.width}, {colour}",
+        f"pictures: {found.origin}",
+        *([f"left out: {left_out}"] if left_out else []),
+        *(f"{name}: {note}" for name, note in manifest.notes.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _earlier(out: Path, key: str) -> Manifest | None:
+    """Return the manifest of the same set if it was packed before.
+
+    Raises:
+        UserError: there is something else.
+    """
+    if out.exists() and (not out.is_dir() or any(not OURS.fullmatch(path.name) for path in out.iterdir())):
+        raise UserError(f"{out} holds other things: give another folder, or one that doesn't exist yet.")
+    if not (out / MANIFEST).exists():
+        return None
+    manifest = read_manifest(out)
+    if manifest.key != key:
+        raise UserError(
+            f"{out} holds another packed set, of other pictures or packed in another way: delete it, or give another "
+            "folder."
+        )
+    return manifest
