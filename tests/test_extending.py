@@ -1,4 +1,4 @@
-"""The recipes of docs/extending.md are followed to the letter in a copy of the package, and what they make is trained."""
+"""The recipes of docs/extending.md are followed to the letter in a copy of the package, and their results trained."""
 
 import re
 import shutil
