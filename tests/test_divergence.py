@@ -33,7 +33,7 @@ from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, dia
 from vae_dist.training.gradients import GradientReducer, build_reducer
 from vae_dist.training.step import StepResult, TrainStep
 
-FOR_EVER = range(6, 1000)
+FOR_EVER = range(7, 1000)
 DIVERGING = {"optim": {"kind": "sgd", "lr": 1e30, "clip_norm": None}}
 IMAGES = torch.randint(0, 256, (48, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 fit = partial(train, data=IMAGES)
@@ -97,16 +97,18 @@ def test_while_steps_are_skipped_no_checkpoint_is_written_or_deleted(tmp_path: P
     skip(FOR_EVER)
     every_step = config(steps=200, checkpoint_every=1, checkpoint_minutes=1e-9, keep_last=2)
     with pytest.raises(
-        UserError, match=r"The last 50 steps, up to step 55, were skipped: .* checkpoint is of step 5\."
+        UserError, match=r"The last 50 steps, up to step 56, were skipped: .* checkpoint is of step 6\."
     ):
         fit(every_step, tmp_path / "run")
-    assert steps_of(tmp_path / "run")[-2:] == [4, 5]
+    assert steps_of(tmp_path / "run")[-2:] == [5, 6]
     assert find_checkpoint(tmp_path / "run").state.skipped_in_a_row == 0
-    assert (Run(tmp_path / "run").status["status"], Run(tmp_path / "run").status["step"]) == ("failed", 5)
+    assert (Run(tmp_path / "run").status["status"], Run(tmp_path / "run").status["step"]) == ("failed", 6)
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"There is no checkpoint from before\. Try a lower optim\.lr"):
+    with pytest.raises(
+        UserError, match=r"up to step 51, were skipped.* There is no checkpoint from before\. Try a lower"
+    ):
         fit(config(DIVERGING, steps=200), tmp_path / "run")
     assert steps_of(tmp_path / "run") == []
 
