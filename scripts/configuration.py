@@ -9,7 +9,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from vae_dist.config import Config, Kind, Section, all_kinds
-from vae_dist.config.section import Kinds, sections_in
+from vae_dist.config.section import LARGEST, Kinds, sections_in
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 INTRODUCTION = """\
@@ -160,6 +160,8 @@ def in_words(schema: Mapping[str, Any]) -> str:
             return "text"
         case {"type": "integer"}:  # its upper bound only catches slips of the finger
             return f"whole number from {schema['minimum'] if 'minimum' in schema else schema['exclusiveMinimum'] + 1}"
+        case {"type": "number", "maximum": maximum, **more} if maximum == LARGEST:
+            return in_words({"type": "number", **more})
         case {"type": "number"}:
             bounds = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
             given = [f"{word} {_number(schema[bound])}" for bound, word in bounds.items() if bound in schema]

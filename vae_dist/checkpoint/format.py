@@ -65,6 +65,9 @@ class Manifest(Part):
 class Window(Part):
     """Sums over the steps since the last logged one, over all processes."""
 
+    # A metric may be infinite that nothing is trained on; JSON has no number for that.
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
     steps: int = 0
     sums: dict[str, float] = {}  # by the names of the metrics
 

@@ -1,6 +1,5 @@
 """`vae-dist evaluate`."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -51,7 +50,9 @@ def evaluate(
     if result is None or not process_group.is_rank_zero:  # nobody stops this evaluation; the others print nothing
         return
     if as_json:
-        print(json.dumps(_record(found, result), indent=1))
+        from vae_dist.runs.strict_json import to_json
+
+        print(to_json(_record(found, result), indent=1))
     else:
         from rich.console import Console
 

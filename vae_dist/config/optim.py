@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_dist.config.section import CountOrZero, Kind, Kinds
+from vae_dist.config.section import LARGEST, CountOrZero, Kind, Kinds
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 BETAS = "decay of the gradient's running mean and of its second moment (adamax: of its largest absolute value)"
@@ -14,8 +14,8 @@ class BaseOptimConfig(Kind):
     """The keys that every optimizer has."""
 
     kind: str
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="an L2 penalty")
+    lr: float = Field(1e-3, gt=0, le=LARGEST, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, le=LARGEST, description="an L2 penalty")
     warmup_steps: CountOrZero = Field(0, description="steps over which the learning rate rises linearly")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="after the warm-up; cosine: falls to 0 at train.steps; constant: stays"
@@ -34,7 +34,7 @@ class AdamWConfig(BaseOptimConfig):
 
     kind: Literal["adamw"] = "adamw"
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description=BETAS)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, times the learning rate")
+    weight_decay: float = Field(0.0, ge=0, le=LARGEST, description="decoupled, times the learning rate")
 
 
 class AdamaxConfig(BaseOptimConfig):

@@ -14,6 +14,7 @@ from vae_dist.config.plugins import plugins
 # Larger numbers are slips of the finger, and torch can't hold them.
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+LARGEST = 1e30  # of what float32 has to hold, also ten or a hundred times as large
 # YAML 1.1 reads a bare on or off as a truth value.
 Switch = Annotated[
     Literal["auto", "on", "off"],

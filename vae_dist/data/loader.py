@@ -67,6 +67,12 @@ class Loader:
         """Return the batch of a step."""
         return Batch(step, [self._part(step, micro_batches) for micro_batches in self._passes])
 
+    def micro_batches(self, step: int) -> Iterator[tuple[int, Part]]:
+        """Yield the number and the part of every micro-batch of this process in the batch of a step."""
+        for passes in self._passes:
+            for number in passes:
+                yield number, self._part(step, range(number, number + 1))
+
     def _part(self, step: int, micro_batches: range) -> Part:
         start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
         first = step * self._micro_batches  # counted from the beginning of the run

@@ -192,6 +192,8 @@ def _variance_of_means(
 def _mean_and_error(values: Float64[Tensor, " n"]) -> tuple[float, float | None]:
     """Return mean and standard error, added exactly, so that no order of addition shows."""
     size = len(values)
+    if not values.isfinite().all():  # fsum raises for ∞ − ∞
+        return float(values.sum()) / size, math.nan
     mean = math.fsum(values.tolist()) / size
     if size == 1:
         return mean, None

@@ -24,6 +24,30 @@ class Schedule:
     def __init__(self, config: Config) -> None:
         self._optim, self._objective, self._steps = config.optim, config.objective, config.train.steps
 
+    def warnings(self) -> list[str]:
+        """Say which schedules don't fit into the run, so that a value of the config is hardly or never reached.
+
+        The moving average's decay isn't among them: it rises slowly so that a short run can have one.
+        """
+        optim, objective, steps, last = self._optim, self._objective, self._steps, self(self._steps - 1)
+        found = []
+        if optim.warmup_steps >= steps:
+            found.append(
+                f"optim.warmup_steps {optim.warmup_steps} is no less than train.steps {steps}: "
+                f"the learning rate only rises, to {last.lr:.3g} of optim.lr {optim.lr:g} at the end."
+            )
+        if objective.warmup_steps >= steps and objective.beta:
+            found.append(
+                f"objective.warmup_steps {objective.warmup_steps} is no less than train.steps {steps}: "
+                f"the rate's weight only rises, to {last.beta:.3g} of objective.beta {objective.beta:g} at the end."
+            )
+        if objective.final_samples not in (None, last.samples):
+            found.append(
+                f"objective.final_samples {objective.final_samples} is for steps after objective.final_from "
+                f"{objective.final_from:g} of train.steps {steps}, and there are none."
+            )
+        return found
+
     def __call__(self, step: int) -> Scheduled:
         """Return the values of a step."""
         objective = self._objective

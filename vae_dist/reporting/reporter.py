@@ -1,5 +1,6 @@
 """Reporting the figures of a run on the terminal, in metrics.jsonl and to trackers."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -22,6 +23,7 @@ class Reporter:
         config: of the run.
         epoch_size: images in an epoch.
         step: where the run goes on from.
+        dims: numbers in an image, where the likelihood is of 8-bit levels: −ELBO is shown in bits/dim too.
     """
 
     def __init__(
@@ -31,13 +33,14 @@ class Reporter:
         config: Config,
         epoch_size: int,
         step: int,
+        dims: int | None = None,
     ) -> None:
         train = config.train
         self._display = ProgressDisplay(
             console, steps=train.steps, batch_size=train.batch_size, epoch_size=epoch_size, step=step
         )
         self.start, self.step, self.print = self._display.start, self._display.step, self._display.print
-        self._log_functions, self._config, self._first = log, config, step
+        self._log_functions, self._config, self._first, self._dims = log, config, step, dims
         self._trackers: Trackers | None = None
 
     def start_trackers(self, accelerator: Accelerator, run_id: str) -> None:
@@ -80,7 +83,8 @@ class Reporter:
         names = {"neg_elbo": "−ELBO", "distortion": "distortion", "rate": "rate"}
         if not self._config.has_likelihood:
             names |= {"neg_elbo": "cross-entropy + rate", "distortion": "cross-entropy"}
-        nats = "  ".join(f"{names[name]} {value:.2f}" for name, value in values.items() if name in names)
-        return "  ".join(
-            [f"{nats} nats", *(f"{name} {value:.4g}" for name, value in values.items() if name not in names)]
-        )
+        shown = {name: f"{names[name]} {value:.2f}" for name, value in values.items() if name in names}
+        if self._dims is not None and "neg_elbo" in shown:
+            shown["neg_elbo"] += f" ({values['neg_elbo'] / (self._dims * math.log(2)):.3f} bits/dim)"
+        others = [f"{name} {value:.4g}" for name, value in values.items() if name not in names]
+        return "  ".join([f"{'  '.join(shown.values())} nats", *others])

@@ -28,6 +28,7 @@ from vae_dist.runs.lock import FolderLock, is_lock
 from vae_dist.runs.provenance import commit_of_package, versions
 from vae_dist.runs.resume import check_config, resume_point
 from vae_dist.runs.run import CONFIG, IMAGES, METRICS, RECORD, STATUS, Run
+from vae_dist.runs.strict_json import to_json
 
 FORMAT = 2  # of the folder; the first edition's had none
 Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
@@ -116,7 +117,7 @@ class RunWriter:
         with self._disk_errors():
             if self._metrics is None:
                 self._metrics = (self.path / METRICS).open("ab")
-            self._metrics.write(json.dumps(values).encode() + b"\n")
+            self._metrics.write(to_json(values).encode() + b"\n")
             self._metrics.flush()
 
     def save(self, snapshot: Snapshot) -> Path:

@@ -4,8 +4,9 @@ Both ways leave in `.grad` what accelerate's own backward pass would: the gradie
 batch, times fp16's loss scale where there is one.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -22,7 +23,13 @@ FIXED_POINT = 2.0**40  # units to a nat: integers of 64 bits reach to ±2²³ na
 
 
 class GradientReducer(Protocol):
-    """An objective whose gradients are those of the global batch, whichever processes share it."""
+    """An objective whose gradients are those of the global batch, whichever processes share it.
+
+    Attributes:
+        limit: that every number in the gradient of a pass has to stay below.
+    """
+
+    limit: float
 
     def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`, with one forward pass for each part of a process's share."""
@@ -32,27 +39,61 @@ class GradientReducer(Protocol):
         """Run a first pass where it would differ from later ones; the caller clears its gradients."""
         ...
 
+    def backward_alone(self, part: Part, *, beta: Beta) -> Loss:
+        """Leave in `.grad` the gradient of one part, without that of any other part or process."""
+        ...
 
-class DDPReducer:
+
+class _Reducer:
+    """What both ways share: a pass of the objective, each image with the same weight.
+
+    Args:
+        accelerator: with fp16's loss scaler, if the run has one.
+        objective: not yet wrapped.
+        weight: of an image.
+    """
+
+    def __init__(self, accelerator: Accelerator, objective: nn.Module, weight: float) -> None:
+        self._accelerator, self._objective, self._weight = accelerator, objective, weight
+
+    @property
+    def _loss_scale(self) -> float:
+        return float(self._accelerator.scaler.get_scale()) if self._accelerator.scaler else 1.0
+
+    def backward_alone(self, part: Part, *, beta: Beta) -> Loss:
+        """Leave in `.grad` the gradient of one part, without that of any other part or process."""
+        self._objective.zero_grad()
+        loss = self._pass(self._objective.forward, part, beta)  # where it is compiled, not for parts of this size
+        for parameter in self._objective.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= self._loss_scale
+        return loss
+
+    def _pass(self, objective: Callable[..., Loss], part: Part, beta: Beta) -> Loss:
+        loss = objective(*part, beta)
+        self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
+        return loss
+
+
+class DDPReducer(_Reducer):
     """Averages gradients over processes during the last backward pass of a step, by DistributedDataParallel.
 
     Every image weighs (processes / batch size), so that the average over processes of their sums is the mean over the
     global batch, however unequal the shares are.
     """
 
+    limit = math.inf
+
     def __init__(self, accelerator: Accelerator, objective: nn.Module, batch_size: int) -> None:
-        self._accelerator = accelerator
+        super().__init__(accelerator, objective, accelerator.num_processes / batch_size)
         self._prepared = accelerator.prepare_model(objective)
-        self._weight = accelerator.num_processes / batch_size  # of an image
 
     def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
         losses = []
-        for number, (images, eps) in enumerate(parts, start=1):
+        for number, part in enumerate(parts, start=1):
             with nullcontext() if number == len(parts) else self._accelerator.no_sync(self._prepared):
-                loss: Loss = self._prepared(images, eps, beta)
-                self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
-            losses.append(loss)
+                losses.append(self._pass(self._prepared, part, beta))
         return losses
 
     def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
@@ -67,7 +108,7 @@ class DDPReducer:
             self.backward(parts, beta=beta)
 
 
-class ExactReducer:
+class ExactReducer(_Reducer):
     """Adds the gradients of single micro-batches as integers, whose sum doesn't depend on the order.
 
     So the weights are bit-identical on any number of processes, given one part for each micro-batch. Gradients are
@@ -77,10 +118,10 @@ class ExactReducer:
     def __init__(
         self, accelerator: Accelerator, objective: nn.Module, config: TrainConfig, process_group: ProcessGroup
     ) -> None:
-        self._accelerator, self._group = accelerator, process_group
+        super().__init__(accelerator, objective, 1 / config.batch_size)
+        self._group = process_group
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
         self._parameters = list(objective.parameters())
-        self._weight = 1 / config.batch_size  # of an image
         self.limit = 2.0**63 / FIXED_POINT / config.micro_batches
         size = sum(parameter.numel() for parameter in self._parameters)
         self._gradient = torch.zeros(size, device=process_group.device)
@@ -89,16 +130,14 @@ class ExactReducer:
 
     def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
-        loss_scale = self._accelerator.scaler.get_scale() if self._accelerator.scaler else 1.0
+        loss_scale = self._loss_scale
         self._point_gradients_here()
         self._total.zero_()
         losses = []
-        for images, eps in parts:
+        for part in parts:
             self._gradient.zero_()
-            loss: Loss = self._prepared(images, eps, beta)
-            self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
+            losses.append(self._pass(self._prepared, part, beta))
             self._add(loss_scale)
-            losses.append(loss)
         self._group.all_reduce(self._total)
         self._write_gradient(loss_scale)
         return losses

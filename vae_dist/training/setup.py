@@ -1,6 +1,8 @@
 """From a config and a checkpoint to everything that the training loop needs, the same on all processes."""
 
+import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -91,6 +93,8 @@ def set_up(
         if accelerator.scaler is not None and state.scaler is not None:
             accelerator.scaler.load_state_dict(dict(state.scaler))
     schedule = Schedule(config)
+    for warning in schedule.warnings():
+        warnings.warn(warning, stacklevel=2)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
     train_step, compiled = _build_step(config, train_state, loader, schedule, accelerator, process_group, resolved)
     if state is not None:
@@ -232,7 +236,7 @@ def _start_reporting(
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
-    reporter = Reporter(console, write, config, dataset.size("train"), state.step)
+    reporter = Reporter(console, write, config, dataset.size("train"), state.step, _dims(config, dataset, train_state))
     summary = run_summary(config, dataset, process_group, state.resolved, train_state.model)
 
     def record_start() -> None:
@@ -244,3 +248,9 @@ def _start_reporting(
     going_on = f", resuming at step {state.step:,}" if state.step else ""
     reporter.start({"run": f"{run.path}{going_on}", **summary})
     return reporter
+
+
+def _dims(config: Config, dataset: Dataset, train_state: TrainState) -> int | None:
+    """Return how many numbers an image has, where the likelihood is of 8-bit levels."""
+    is_of_levels = train_state.model.likelihood.discrete and config.has_likelihood and dataset.binarization == "none"
+    return math.prod(dataset.image_shape) if is_of_levels else None

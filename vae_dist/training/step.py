@@ -5,6 +5,7 @@ it waits for the device.
 """
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -14,23 +15,27 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from vae_dist.config import OptimConfig
-from vae_dist.data.loader import Batch
+from vae_dist.data.loader import Batch, Part
 from vae_dist.distributed.devices import wide_dtype
+from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
 from vae_dist.losses import Loss
 from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless
 from vae_dist.optim.schedules import Scheduled
+from vae_dist.runs.strict_json import NOT_FINITE
+from vae_dist.training.divergence import diagnose
 from vae_dist.training.gradients import GradientReducer
 from vae_dist.training.train_state import TrainState
 
-RESERVED = {"step", "epoch", "split", "loss", "grad_norm", "skipped_steps", *Scheduled._fields}  # in metrics.jsonl
+# In metrics.jsonl.
+RESERVED = {"step", "epoch", "split", "loss", "grad_norm", "skipped_steps", NOT_FINITE, *Scheduled._fields}
 
 
 class StepResult(NamedTuple):
-    """The result of a step, on the device."""
+    """The result of a step, on the device. What made it a skipped one is in the numbers: NaN, infinite or too large."""
 
-    sums: dict[str, Tensor]  # the loss and its metrics over this process's images; 0 if the step was skipped
-    grad_norm: Tensor  # of the global batch; 0 if the step was skipped
+    sums: dict[str, Tensor]  # the loss and its metrics over this process's images
+    grad_norm: Tensor  # of the global batch
     skipped: Tensor  # whether the gradient was not finite or too large; then nothing was changed
 
 
@@ -61,15 +66,19 @@ class TrainStep:
             self._scaler.unscale_(self._state.optimizer)
         norm = get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
-        norm = torch.where(skipped, 0, norm)  # so that clipping leaves the gradient of a skipped step as it is
         self._move_weights(scheduled, norm, skipped)
         names = ["loss", *losses[0].metrics]
-        sums = torch.where(skipped, 0, _sums(losses)).unbind()
-        return StepResult(dict(zip(names, sums, strict=True)), norm, skipped)
+        return StepResult(dict(zip(names, _sums(losses).unbind(), strict=True)), norm, skipped)
+
+    def diagnose(self, micro_batches: Iterable[tuple[int, Part]], scheduled: Scheduled, group: ProcessGroup) -> str:
+        """Return why the last step was skipped, given this process's micro-batches of it by their numbers."""
+        beta = self._scalar(scheduled.beta)
+        return diagnose(self._state.model, self._reducer, self._optim.skip_norm, micro_batches, beta, group)
 
     def _move_weights(self, scheduled: Scheduled, norm: Tensor, skipped: Tensor) -> None:
         optimizer = self._state.optimizer
         if self._optim.clip_norm is not None:
+            norm = torch.where(skipped, 0, norm)  # so that the gradient of a skipped step stays as it is
             clip(optimizer, self._parameters, norm, self._optim.clip_norm, fold=self._scaler is None)
         set_learning_rate(optimizer, scheduled.lr)
         if self._scaler is None:

@@ -13,6 +13,7 @@ from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.models import BuildModel, ImageShape, Model, initial_model
 from vae_dist.optim.ema import EMA
 from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
+from vae_dist.training.divergence import first_bad
 
 
 class TensorGroup(NamedTuple):
@@ -59,6 +60,17 @@ class TrainState:
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """Return the tensors of every group."""
         return {name: group.tensors() for name, group in self.groups.items()}
+
+    def first_not_finite(self) -> str | None:
+        """Name the first tensor of these that holds NaN or infinity: weights, their average, the optimizer's state.
+
+        Buffers may: a mask is −∞ where it hides something.
+        """
+        tensors = {f"the weights {name}": p.detach() for name, p in self.model.named_parameters()}
+        if self.ema:
+            tensors |= {f"the average of {name}": p for name, p in self.ema.module.named_parameters()}
+        tensors |= {f"the optimizer's {name}": p for name, p in state_tensors(self.optimizer, self.model).items()}
+        return first_bad(tensors)
 
     def synchronize(self, process_group: ProcessGroup) -> None:
         """Give every process the tensors of rank zero."""

@@ -1,5 +1,6 @@
 """The training loop: steps, and the logging, evaluation and checkpoints that are due after them."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,11 +17,12 @@ from vae_dist.config import Config
 from vae_dist.data.loader import Batch
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
+from vae_dist.errors import UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
 from vae_dist.optim.schedules import Scheduled, is_due
 from vae_dist.runs.writer import RunWriter, Status
-from vae_dist.training.divergence import check_skipped
+from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diverged
 from vae_dist.training.metrics import AsyncMetrics
 from vae_dist.training.profiler import profiled
 from vae_dist.training.setup import Setup
@@ -40,12 +42,19 @@ class Trainer:
         state = setup.state
         self._step = self._received = state.step  # taken, and those whose metrics are known
         self._window_steps, self._window_sums = state.window.steps, Counter(state.window.sums)
-        self._skipped, self._skipped_in_a_row = state.skipped_steps, state.skipped_in_a_row
+        self._skipped = SkippedSteps(
+            state.skipped_steps,
+            state.skipped_in_a_row,
+            skip_norm=config.optim.skip_norm,
+            fp16=setup.accelerator.scaler is not None,
+        )
+        self._last_loss = 0.0  # over all images of the last step
         self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
         self._metrics = AsyncMetrics(process_group)
         self._stop: StopReason | None = None
-        self._minutes_up = False
-        self._saved_at = time.monotonic()
+        self._save_due = False
+        self._saved_at, self._saved_step = time.monotonic(), state.step  # of the last checkpoint; 0 without one
+        self._unsound: str | None = None  # why the last checkpoint that was due was not written
 
     def run(self) -> tuple[Literal["finished"] | StopReason, int]:
         """Train until the steps are done or a signal stops the run; the last step taken is committed either way.
@@ -63,7 +72,8 @@ class Trainer:
         finally:
             reporter.stop(self._step)
         if self._stop is not None:
-            reporter.print(f"Stopped at step {self._step:,}. {self._run.command_to_go_on} goes on from there.")
+            there = "there" if self._saved_step == self._step else f"step {self._saved_step:,}"
+            reporter.print(f"Stopped at step {self._step:,}. {self._run.command_to_go_on} goes on from {there}.")
         else:
             reporter.print(_closing_words(self._run.path))
         return self._stop or "finished", self._step
@@ -80,8 +90,11 @@ class Trainer:
             for batch in self._setup.loader:
                 self._advance(batch)
                 after_step()
-                if self._stop is not None:
+                # While steps are skipped, a stop waits for the next one taken: it may be worth a checkpoint.
+                if self._stop is not None and not (self._save_due and self._evaluated):
                     break
+        if self._stop is None:
+            self._check_end()
 
     def _profile(self) -> AbstractContextManager[Callable[[], None]]:
         if self._config.train.profile and self._group.is_rank_zero:
@@ -101,26 +114,28 @@ class Trainer:
             due(every=train.eval_every),
             due(every=train.checkpoint_every),
         )
-        self._receive(keep=0 if log or evaluation or save else 1)
+        # While steps are skipped, each is looked at before the next one: its gradient may have to be explained.
+        self._receive(keep=0 if log or evaluation or save or self._save_due or self._skipped.in_a_row else 1)
         self._setup.reporter.step(self._step)
         if log:
             self._log(scheduled)
         self._evaluated = not evaluation
         if evaluation:
             self._evaluate()
-        if save or self._minutes_up or self._stop is not None:
+        self._save_due |= save or self._stop is not None
+        if self._save_due:
             self._receive(keep=0)
             self._save()
 
     def _send(self, result: StepResult) -> None:
         """Start summing over all processes what each of them has to know of a step."""
-        zero = float(self._group.is_rank_zero)  # counts once what is the same everywhere
+        zero = self._group.is_rank_zero  # counts once what is the same everywhere
         minutes_up = time.monotonic() - self._saved_at > 60 * self._config.train.checkpoint_minutes
         flags = {f"{STOP}{reason}": float(self._signals.reason == reason) for reason in REASONS}
         common: dict[str, Tensor | float] = {
-            MINUTES_UP: zero * minutes_up,
-            SKIPPED: zero * result.skipped,
-            GRAD_NORM: zero * result.grad_norm,
+            MINUTES_UP: float(zero and minutes_up),
+            SKIPPED: result.skipped if zero else torch.zeros_like(result.skipped),
+            GRAD_NORM: result.grad_norm if zero else torch.zeros_like(result.grad_norm),
         }
         self._metrics.send({**flags, **common, **result.sums})
 
@@ -129,25 +144,31 @@ class Trainer:
         images = self._config.train.batch_size
         for values in self._metrics.receive(keep=keep):
             self._received += 1
-            self._heed({reason: values.pop(f"{STOP}{reason}") for reason in REASONS})
-            self._minutes_up |= values.pop(MINUTES_UP) > 0
-            skipped = round(values.pop(SKIPPED))
-            self._skipped += skipped
-            self._skipped_in_a_row = (self._skipped_in_a_row + 1) * skipped
-            check_skipped(self._skipped_in_a_row, self._received, self._setup.train_state.model)
-            self._window_steps += 1 - skipped
-            self._window_sums.update({GRAD_NORM: values.pop(GRAD_NORM)})
-            self._window_sums.update({name: total / images for name, total in values.items()})
+            stops = {reason: values.pop(f"{STOP}{reason}") for reason in REASONS}
+            self._save_due |= values.pop(MINUTES_UP) > 0
+            skipped, norm = values.pop(SKIPPED) > 0, values.pop(GRAD_NORM)
+            self._skipped.add(self._received, values, norm, skipped=skipped)
+            if self._skipped.in_a_row and self._stop is None and any(stops.values()):
+                self._setup.reporter.print("Steps are being skipped: stopping after the next one that is taken.")
+            self._heed(stops)
+            self._last_loss = values["loss"]
+            if not skipped:
+                self._window_steps += 1
+                self._window_sums.update({GRAD_NORM: norm})
+                self._window_sums.update({name: total / images for name, total in values.items()})
+        if self._skipped.in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            self._fail_for_skipping()
 
     def _log(self, scheduled: Scheduled) -> None:
         steps, sums = self._window_steps, self._window_sums
         self._window_steps, self._window_sums = 0, Counter()
+        if report := self._skipped.report(self._step):
+            self._setup.reporter.print(report)
         if steps == 0:
-            self._setup.reporter.print(f"step {self._step:,}: every step since the last log was skipped")
             return
         metrics = {name: total / steps for name, total in sums.items()}
         others = {name: metrics.pop(name) for name in ("loss", GRAD_NORM)}
-        others |= {**scheduled._asdict(), "skipped_steps": self._skipped}
+        others |= {**scheduled._asdict(), "skipped_steps": self._skipped.total}
         self._setup.reporter.training(self._step, metrics, others)
 
     def _evaluate(self) -> None:
@@ -176,16 +197,56 @@ class Trainer:
         self._stop = next((reason for reason, count in counts.items() if count), self._stop)
 
     def _save(self) -> None:
+        """Commit a checkpoint, if a run could go on from it; while steps are skipped, it stays due."""
+        if self._skipped.in_a_row > (self._step == self._config.train.steps):  # a lone one at the end spoils nothing
+            return
         if self._stop is None and self._val_neg_elbo is None:
             result = self._score()
             self._val_neg_elbo = result.neg_elbo if result else None
+        self._saved_at, self._save_due = time.monotonic(), False
+        self._unsound = self._group.broadcast_json(self._find_unsound())
+        if self._unsound is None:
+            self._commit()
+        elif self._step < self._config.train.steps:
+            self._setup.reporter.print(f"step {self._step:,}: no checkpoint is written, because {self._unsound}")
+
+    def _find_unsound(self) -> str | None:
+        """Return what is not finite in the present state, if anything is."""
+        if not math.isfinite(self._last_loss):
+            return "the loss is not finite"
+        if self._val_neg_elbo is not None and not math.isfinite(self._val_neg_elbo):
+            return f"the −ELBO of the validation images is {self._val_neg_elbo}"
+        tensor = self._setup.train_state.first_not_finite()
+        return tensor and f"{tensor} is not finite"
+
+    def _check_end(self) -> None:
+        """Refuse to call a run finished whose last checkpoint is not worth having.
+
+        Raises:
+            UserError: the last steps were skipped, or the final figures or weights are not finite.
+        """
+        if self._skipped.in_a_row and (self._save_due or self._unsound):
+            self._fail_for_skipping()
+        if self._unsound is not None:
+            raise self._diverged(f"The run has diverged at step {self._step:,}", self._unsound)
+
+    def _fail_for_skipping(self) -> None:
+        last = self._step - 1
+        micro_batches = self._setup.loader.micro_batches(last)
+        cause = self._setup.train_step.diagnose(micro_batches, self._setup.schedule(last), self._group)
+        raise self._diverged(self._skipped.latest(self._step), cause)
+
+    def _diverged(self, what: str, cause: str) -> UserError:
+        return diverged(what, cause, saved_step=self._saved_step, skip_norm=self._config.optim.skip_norm)
+
+    def _commit(self) -> None:
         scaler = self._setup.accelerator.scaler
         state = self._setup.state.model_copy(
             update={
                 "step": self._step,
                 "window": Window(steps=self._window_steps, sums=dict(self._window_sums)),
-                "skipped_steps": self._skipped,
-                "skipped_in_a_row": self._skipped_in_a_row,
+                "skipped_steps": self._skipped.total,
+                "skipped_in_a_row": self._skipped.in_a_row,
                 "evaluated": self._evaluated,
                 "val_neg_elbo": self._val_neg_elbo,
                 "scaler": scaler.state_dict() if scaler is not None else None,
@@ -193,11 +254,11 @@ class Trainer:
         )
         tensors = self._setup.train_state.tensors()
         self._group.on_rank_zero(lambda: self._run.save(Snapshot(self._config, state, tensors)))
+        self._saved_step = self._step
         self._set_status("running")
-        self._saved_at, self._minutes_up = time.monotonic(), False
 
     def _set_status(self, status: Status) -> None:
-        self._group.on_rank_zero(lambda: self._run.set_status(status, self._step, self._config.train.steps))
+        self._group.on_rank_zero(lambda: self._run.set_status(status, self._saved_step, self._config.train.steps))
 
 
 def _closing_words(run: Path) -> str:
