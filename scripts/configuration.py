@@ -165,7 +165,7 @@ def in_words(schema: Mapping[str, Any]) -> str:
         case {"type": "number"}:
             bounds = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
             given = [f"{word} {_number(schema[bound])}" for bound, word in bounds.items() if bound in schema]
-            return f"number {' and '.join(given)}"
+            return " ".join(["number", " and ".join(given)]).rstrip()
     raise NotImplementedError(f"There are no words for {schema} yet.")
 
 

@@ -1,6 +1,14 @@
 """Data sets: found along the search path, checked, split and binarized."""
 
+import contextlib
 import gzip
+import io
+import lzma
+import os
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +25,23 @@ from vae_dist.errors import UsageError, UserError
 def idx(count: int, value: int = 7) -> bytes:
     sizes = b"".join(size.to_bytes(4, "big") for size in (count, 28, 28))
     return bytes([0, 0, 8, 3]) + sizes + bytes([value]) * (count * 28 * 28)
+
+
+def npy_header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def memory_limit(most: int) -> Iterator[None]:
+    """Fail if more than `most` bytes are taken while entered."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
 
 
 def put_mnist(folder: Path, value: int = 7, *, compress: bool = False) -> None:
@@ -118,6 +143,52 @@ def test_a_truncated_gzip_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(idx(3))[:-9])
     with pytest.raises(UserError, match=r"x\.gz can't be read"):
         read_idx_images(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [(".gz", partial(gzip.compress, compresslevel=1)), (".xz", partial(lzma.compress, preset=0))],
+)
+def test_no_more_is_read_of_a_compressed_file_than_its_header_says(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    """After a header of 30 images there are 16 MB: refused after one byte too many."""
+    path = tmp_path / f"bomb{suffix}"
+    path.write_bytes(compress(idx(30) + bytes(16 << 20)))
+    with memory_limit(4 << 20), pytest.raises(UserError, match="which takes 23,536 bytes, and it has more"):
+        read_idx_images(path)
+
+
+@pytest.mark.parametrize("sizes", [(2**32 - 1,) * 3, (200_000, 1000, 1001), (0, 28, 28)])
+def test_a_header_that_no_set_has_is_refused(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(idx(1)[:4] + b"".join(size.to_bytes(4, "big") for size in sizes) + bytes(100))
+    with pytest.raises(UserError, match=r"its header says .*, and there are 1 to 200,000,000 pixels in such a file"):
+        read_idx_images(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        (npy_header((50_000, 98)), "train is longer or shorter than its header says"),
+        (npy_header((10**9, 98)), "train is not 50,000 rows of 98 bytes"),
+        (npy_header((50_000, 98), "<f8"), "train is not 50,000 rows of 98 bytes"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "train is no array of this set"),
+    ],
+)
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path, header: bytes, complaint: str) -> None:
+    with zipfile.ZipFile(tmp_path / "binarized_mnist.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("train.npy", header + bytes(32 << 20))
+    with memory_limit(16 << 20), pytest.raises(UserError, match=rf"binarized_mnist\.npz can't be read: {complaint}"):
+        load_dataset(BinarizedMnistConfig(root=tmp_path))
+
+
+def test_files_of_larochelles_draw_that_are_far_too_large_are_not_read(tmp_path: Path) -> None:
+    for name in ("binarized_mnist_train.amat", "binarized_mnist_valid.amat", "binarized_mnist_test.amat"):
+        (tmp_path / name).touch()
+    os.truncate(tmp_path / "binarized_mnist_train.amat", 1 << 40)  # takes no room
+    with pytest.raises(UserError, match=r"train\.amat is damaged: it is 1,099,511,627,776 bytes long"):
+        load_dataset(BinarizedMnistConfig(root=tmp_path))
 
 
 def test_mnist_is_not_taken_for_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

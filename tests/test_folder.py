@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from tests.conftest import Command
 from vae_dist.config import FolderConfig, parse_config
-from vae_dist.data import Dataset, load_dataset
+from vae_dist.data import ResidentDataset, load_dataset
 from vae_dist.errors import UsageError, UserError
 
 COLOURS = {"red": (200, 10, 20), "sea": (10, 90, 180), "grey": (7, 7, 7)}
@@ -24,11 +25,13 @@ def put(path: Path, colour: tuple[int, int, int] = COLOURS["red"], width: int = 
     Image.new("RGB", (width, height), colour).save(path)
 
 
-def load(root: Path, **settings: object) -> Dataset:
-    return load_dataset(FolderConfig.model_validate({"root": root, "binarize": "none", **settings}))
+def load(root: Path, **settings: object) -> ResidentDataset:
+    dataset = load_dataset(FolderConfig.model_validate({"root": root, "binarize": "none", **settings}))
+    assert isinstance(dataset, ResidentDataset)
+    return dataset
 
 
-def images_of(dataset: Dataset, split: str) -> torch.Tensor:
+def images_of(dataset: ResidentDataset, split: str) -> torch.Tensor:
     return dataset.images(split, range(dataset.size(split)))
 
 
@@ -54,7 +57,7 @@ def test_pictures_of_all_folders_are_held_out_and_not_the_last_folder(tmp_path: 
     assert torch.equal(held_out, images_of(load(tmp_path, val_size=40), "val")[:, 2, 0, 0])
 
 
-def test_folders_named_train_val_and_test_are_splits(tmp_path: Path) -> None:
+def test_folders_named_like_splits_are_splits(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 2), ("test", 1), ("others", 4)):
         for number in range(count):
             put(tmp_path / split / f"{number}.png")
@@ -113,6 +116,46 @@ def test_a_picture_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pyte
         load(tmp_path, size=4)
 
 
+def test_a_set_has_one_range_of_levels_and_what_is_beyond_it_is_told(tmp_path: Path) -> None:
+    """12 bits in 16, one picture darker than the other: what is half as bright stays half as bright."""
+    for name, level in (("a", 4095), ("b", 2048), ("c", 5000)):
+        Image.fromarray(np.full((4, 4), level, np.uint16)).save(tmp_path / f"{name}.png")
+    dataset = load(tmp_path, levels=[0, 4095])
+    assert sorted(images_of(dataset, "train")[:, 0, 0, 0].tolist()) == [128, 255, 255]
+    told = "cut off at the ends of their range: 1 picture, for values of 2,048 to 5,000 (another range: data.levels"
+    assert dataset.notes["levels"].startswith(told)
+    assert sorted(images_of(load(tmp_path), "train")[:, 0, 0, 0].tolist()) == [8, 16, 19]
+    assert load(tmp_path).notes["levels"].startswith("no value is above 5,000, 8% of the range (another range: data.")
+
+
+def test_levels_without_a_range_of_their_own_need_one(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(16, dtype=np.int32).reshape(4, 4) * 1000).save(tmp_path / "a.tiff")
+    with pytest.raises(
+        UsageError, match=r"a\.tiff: whole numbers of 32 bits, here 0 to 15,000,.* data\.levels=\[LOW, HIGH"
+    ):
+        load(tmp_path)
+    assert images_of(load(tmp_path, levels=[0, 15000]), "train").max() == 255
+
+
+def test_files_of_several_pages_and_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    first, second = Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 200)
+    for name in ("a.gif", "b.tiff", "c.png", "d.webp"):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+    levels = np.full((4, 4), 0.5, np.float32)
+    levels[0, :2] = math.nan, math.inf
+    Image.fromarray(levels).save(tmp_path / "e.tiff")
+    dataset = load(tmp_path, val_size=0)
+    assert images_of(dataset, "train")[:, 0, 3, 3].max() == 128
+    told = "black where they were not finite: 1 picture; only the first page taken: 4 pictures"
+    assert dataset.notes["levels"] == told
+
+
+@pytest.mark.parametrize("levels", ["[5, 5]", "[9, 1]", "[0, .inf]", "[0, .nan]", "[0]", "12", "[0, 1e300]"])
+def test_levels_that_are_no_range_are_refused(levels: str) -> None:
+    with pytest.raises(UsageError, match=r"data\.levels"):
+        parse_config({"data": {"name": "folder", "levels": yaml.safe_load(levels)}}, "here")
+
+
 def test_only_a_folder_takes_a_size() -> None:
     with pytest.raises(UsageError, match=r"data\.name digits has no size, but folder has"):
         parse_config({"data": {"size": 32}}, "here")
@@ -121,11 +164,13 @@ def test_only_a_folder_takes_a_size() -> None:
 def test_a_run_on_pictures_from_training_to_scores(tmp_path: Path, vae_dist: Command) -> None:
     for number in range(60):
         put(tmp_path / "pictures" / f"{number}.png", COLOURS["sea"], width=16 + number % 3, height=20)
+    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
     network = ("model.width=8", "model.z_dim=4", "model.prior.width=8", "data.root=pictures", "data.size=16")
     steps = ("train.steps=3", "train.batch_size=6", "train.micro_batches=2", "train.threads=1", "train.precision=fp32")
     trained = vae_dist("train", "folder", *(part for setting in network + steps for part in ("--set", setting)))
     assert trained.returncode == 0, trained.stderr
     assert "folder (pictures): 54 train + 6 val" in trained.stdout
+    assert "60 from pictures; passed over 1 file (.txt 1)" in trained.stdout
     scored = vae_dist("evaluate", "--k", "2", "--json")
     assert scored.returncode == 0, scored.stderr
     figures = json.loads(scored.stdout)

@@ -1,6 +1,8 @@
 """Pictures are read upright, whatever their format and mode, and fitted to a model's images."""
 
+import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,17 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from vae_dist.data.pictures import EXIF_ORIENTATION, fit_image, read_image, read_images
-from vae_dist.errors import UserError
+from vae_dist.data import pictures
+from vae_dist.data.levels import Levels
+from vae_dist.data.pictures import EXIF_ORIENTATION, SUFFIXES, open_picture, read_images
+from vae_dist.errors import UsageError, UserError
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+def fit_image(picture: Image.Image, shape: tuple[int, int, int], levels: Levels | None = None) -> torch.Tensor:
+    return pictures.fit_image(picture, shape, levels)[0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 32)])
 @pytest.mark.parametrize("size", [(1, 1), (300, 40), (28, 28)])
 def test_any_picture_fits(mode: str, shape: tuple[int, int, int], size: tuple[int, int]) -> None:
@@ -34,12 +42,44 @@ def test_16_bit_levels_become_8_bit_and_transparency_black() -> None:
     assert fit_image(clear, (3, 28, 28)).max() == 0
 
 
-@pytest.mark.parametrize(("white", "level"), [(1.0, 0.5), (255.0, 127.5), (65535.0, 32767.5)])
-def test_floating_point_levels_are_of_1_of_255_or_of_65535(white: float, level: float) -> None:
-    picture = np.full((28, 28), level, np.float32)
-    picture[:, :14] = white
-    fitted = fit_image(Image.fromarray(picture), (1, 28, 28))
-    assert (fitted[..., 0].unique().item(), fitted[..., -1].unique().item()) == (255, 128)
+def test_floating_point_levels_are_of_1_whatever_the_largest_is() -> None:
+    levels = np.full((28, 28), 0.5, np.float32)
+    levels[:, :7], levels[:, 7:14], levels[:, 14:21] = 1.002, -0.5, math.nan
+    fitted, remarks = pictures.fit_image(Image.fromarray(levels), (1, 28, 28))
+    assert fitted[0, 0, ::9].tolist() == [255, 0, 0, 128]
+    assert (remarks.outside, remarks.not_finite, remarks.lowest) == (1, 1, -0.5)
+
+
+def test_levels_hold_for_bytes_too() -> None:
+    mask = Image.fromarray(np.array([[0, 1]], np.uint8).repeat(2, 0))
+    assert fit_image(mask, (3, 2, 2), (0.0, 1.0))[2, 0].tolist() == [0, 255]
+
+
+def test_a_large_picture_is_converted_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 4), np.uint8)
+    for picture in (Image.fromarray(pixels), Image.fromarray(pixels[..., 0].astype(np.uint16) * 250)):
+        at_once = fit_image(picture, (3, 28, 28))
+        with monkeypatch.context() as patch:
+            patch.setattr("vae_dist.data.levels.PIXELS_AT_ONCE", 100)
+            assert torch.equal(fit_image(picture, (3, 28, 28)), at_once)
+
+
+def test_colours_of_16_bits_take_no_levels(tmp_path: Path) -> None:
+    """Pillow reads the upper half of them."""
+    size = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b"\0" + bytes([15, 255] * 3))), (b"IEND", b"")]
+    packed = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    assert pictures.decode_picture(tmp_path / "a.png", (3, 1, 1)).pixels.unique().tolist() == [15]
+    with pytest.raises(UsageError, match=r"a\.png has colours of 16 bits, of which only the upper 8"):
+        pictures.decode_picture(tmp_path / "a.png", (3, 1, 1), (0.0, 4095.0))
+
+
+def test_what_was_lost_of_a_single_picture_is_a_warning(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 255.0, np.float32)).save(tmp_path / "a.tiff")
+    with pytest.warns(UserWarning, match=r"a\.tiff: cut off at the ends .* values of 255 to 255 \(another range"):
+        read_images([tmp_path / "a.tiff"], (1, 4, 4))
+    assert read_images([tmp_path / "a.tiff"], (1, 4, 4), (0.0, 510.0)).unique().tolist() == [128]
 
 
 def exif(orientation: int) -> bytes:
@@ -59,13 +99,13 @@ def test_a_photo_is_upright_whatever_else_its_exif_says(suffix: str, tmp_path: P
         with Image.open(tmp_path / f"usual.{suffix}") as picture:
             upright = ImageOps.exif_transpose(picture)
         for name in ("usual", "odd"):
-            read = read_image(tmp_path / f"{name}.{suffix}")
+            read = open_picture(tmp_path / f"{name}.{suffix}").picture
             assert (read.size, read.tobytes()) == (upright.size, upright.tobytes())
 
 
 def test_damaged_exif_says_nothing(tmp_path: Path) -> None:
     Image.new("L", (4, 6)).save(tmp_path / "a.png", exif=exif(6)[:12])
-    assert read_image(tmp_path / "a.png").size == (4, 6)
+    assert open_picture(tmp_path / "a.png").picture.size == (4, 6)
 
 
 def test_the_centre_is_kept() -> None:
@@ -78,7 +118,7 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     for path, complaint in [("notes.png", "is no image"), ("absent.png", "no image"), (".", "is a folder")]:
         with pytest.raises(UserError, match=complaint):
-            read_image(tmp_path / path)
+            open_picture(tmp_path / path)
 
 
 def test_pictures_of_any_size_are_read_as_one_batch(tmp_path: Path) -> None:
@@ -90,15 +130,19 @@ def test_pictures_of_any_size_are_read_as_one_batch(tmp_path: Path) -> None:
     assert (images[0].min().item(), images[1].max().item()) == (255, 0)
 
 
-def test_content_that_would_start_a_process_is_refused_under_any_name(tmp_path: Path) -> None:
-    """Pillow hands EPS to Ghostscript, by its content."""
-    evil = tmp_path / "evil.png"
-    Image.new("RGB", (4, 4)).save(evil, format="EPS")
-    with pytest.raises(UserError, match=r"evil\.png is no image that can be read"):
-        read_image(evil)
+@pytest.mark.parametrize("other", ["EPS", "ICO", "PCX", "SGI", "TGA"])
+@pytest.mark.parametrize("name", ["evil.png", "evil.eps", "evil"])
+def test_no_other_format_is_tried_under_any_name(
+    other: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow reads all of them by their content, and hands EPS to Ghostscript."""
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a process was started"))
+    Image.new("RGB", (16, 16)).save(tmp_path / name, format=other)
+    with pytest.raises(UserError, match=r"evil.* is no image that can be read"):
+        open_picture(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".jpg", ".png", ".pgm", ".ppm", ".tiff", ".webp"])
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".pfm"])
 def test_every_common_format_is_read(tmp_path: Path, suffix: str) -> None:
     Image.new("L", (5, 4), 100).save(tmp_path / f"picture{suffix}")
-    assert read_image(tmp_path / f"picture{suffix}").size == (5, 4)
+    assert open_picture(tmp_path / f"picture{suffix}").picture.size == (5, 4)

@@ -33,9 +33,11 @@ def interpolate(
 
     if (start is None) != (end is None):
         raise UsageError("Give both --start and --end, or neither for two draws from the prior.")
-    model = load_on_device(open_checkpoint(checkpoint))
+    found = open_checkpoint(checkpoint)
+    model = load_on_device(found)
     if start and end:
-        ends = encode_images(model, read_images([start, end], model.image_shape))
+        levels = getattr(found.config.data, "levels", None)
+        ends = encode_images(model, read_images([start, end], model.image_shape, levels))
     else:
         ends = sample_latents(model, 2, seed=seed)
     save_frames(out, interpolation_frames(model, ends, steps, method))

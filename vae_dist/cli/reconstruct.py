@@ -38,7 +38,8 @@ def reconstruct(
 
     found = open_checkpoint(checkpoint)
     model = load_on_device(found)
-    originals = read_images(pictures, model.image_shape) if pictures else _held_out_images(found)
+    levels = getattr(found.config.data, "levels", None)
+    originals = read_images(pictures, model.image_shape, levels) if pictures else _held_out_images(found)
     save_picture(out, reconstruction_figure(model, originals))
     print(out)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
 
@@ -16,6 +16,19 @@ Root = Annotated[Path | None, Field(description="folder to look in before VAE_DI
 ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
 ]
+
+
+def _apart(levels: tuple[float, float]) -> tuple[float, float]:
+    low, high = levels
+    if not (max(abs(low), abs(high)) <= MOST_LEVEL and high - low >= 1 / MOST_LEVEL):
+        raise ValueError(
+            f"data.levels is [{low:g}, {high:g}]: give the value that is black and a larger one that is white"
+        )
+    return levels
+
+
+MOST_LEVEL = 1e12
+Levels = Annotated[tuple[float, float], AfterValidator(_apart)]
 
 
 class DigitsConfig(Kind):
@@ -57,6 +70,7 @@ class FolderConfig(Kind):
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
     size: Count | None = Field(None, description="pixels, height and width; null: the pictures' own")
+    levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from vae_dist.config import Binarization
 from vae_dist.errors import UsageError
+
+HASHED_AT_ONCE = 1024  # images
 
 
 @runtime_checkable
@@ -68,12 +70,17 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class ResidentDataset:
-    """A dataset that is small enough to be one tensor a split on the training device."""
+    """A dataset that is small enough to be one tensor a split on the training device.
+
+    Attributes:
+        notes: what the summary of a run tells of it besides, by name.
+    """
 
     name: str
     origin: str
     tensors: Mapping[str, UInt8[Tensor, "n c h w"]]
     binarization: Binarization = "none"
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -101,7 +108,10 @@ class ResidentDataset:
 
     def digest(self, split: str) -> str:
         """Return the SHA-256 of a split's pixels."""
-        return hashlib.sha256(self._split(split).cpu().contiguous().numpy().data).hexdigest()
+        digest = hashlib.sha256()
+        for part in self._split(split).split(HASHED_AT_ONCE):  # so that a signal needn't wait for all
+            digest.update(part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def hold_out(self, count: int) -> "ResidentDataset":
         """Return the dataset with the last `count` images of train as the split "val".

@@ -38,7 +38,7 @@ def load_mnist(config: MnistConfig) -> Dataset:
     folder = _find(name, config.root) or _download(name, config.root)
     splits = {split: read_idx_images(path) for split, path in _files_in(folder).items()}
     for split, images in splits.items():
-        actual = KNOWN_PIXELS.get(zlib.crc32(images.numpy().tobytes()), name)
+        actual = KNOWN_PIXELS.get(zlib.crc32(images.numpy().data), name)
         if actual != name:
             raise UserError(f"The {split} images in {folder} are {actual}'s, not {name}'s.")
     return finish_splits(ResidentDataset(name, str(folder), splits), config.binarize, config.val_size, VAL_SIZE)

@@ -38,6 +38,14 @@ def default_signal_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Stopped(BaseException):
+    """A signal asked for an end where nothing is lost by it."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class StopSignals:
     """Note SIGTERM, SIGUSR1, SIGHUP and Ctrl-C while entered, as the reason why the run should stop.
 
@@ -46,6 +54,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
+        self._raises = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -59,7 +68,29 @@ class StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise `Stopped` from whatever is done while entered, as soon as a signal comes, or if one has come.
+
+        For work that takes long, knows of no signals, and is lost without harm.
+        """
+        try:
+            self._raises = True
+            if self.reason is not None:
+                raise Stopped(self.reason)
+            yield
+        finally:
+            self._raises = False
+
+    def interrupt(self) -> None:
+        """End from another thread what the main thread does within `raised`."""
+        if self._previous and self._raises:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.reason == "interrupted":
             raise KeyboardInterrupt
         self.reason = SIGNALS[number]
+        if self._raises:
+            self._raises = False  # once: cleaning up takes its time
+            raise Stopped(self.reason)

@@ -28,6 +28,7 @@ def run_summary(
         "model": f"{config.model.kind}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         + config.model.distributions,
         "data": f"{dataset.name} ({dataset.origin}): {_splits(dataset)}, {TARGETS[dataset.binarization]}",
+        **getattr(dataset, "notes", {}),  # not every Dataset has any
     }
     if device.type == "cuda" and not config.train.deterministic:
         facts["resume"] = "exact in data and noise; in every bit only with train.deterministic"

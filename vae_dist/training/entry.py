@@ -14,7 +14,7 @@ from vae_dist.data.given import as_dataset
 from vae_dist.distributed.launcher_env import requested_processes
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
-from vae_dist.distributed.signals import StopReason, StopSignals
+from vae_dist.distributed.signals import Stopped, StopReason, StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.models import BuildModel, Model
 from vae_dist.models.given import as_builder, config_of
@@ -155,8 +155,14 @@ def _train_in(
         return "finished", state.step
     try:
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
-            setup = set_up(writer, config, given, process_group, console, state, checkpoint)
+            setup = set_up(writer, config, given, process_group, signals, console, state, checkpoint)
             return Trainer(writer, config, process_group, signals, setup).run()
+    except Stopped as stopped:  # while the data were read
+        step, reason = state.step if state else 0, stopped.reason
+        process_group.on_rank_zero(lambda: writer.set_status(reason, step, config.train.steps))
+        if console is not None:
+            console.print(f"Stopped before step {step + 1:,}. {writer.command_to_go_on} goes on.", highlight=False)
+        return reason, step
     except (Exception, KeyboardInterrupt) as error:
         if process_group.is_rank_zero:
             ended: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

@@ -18,6 +18,8 @@ from vae_dist.data import Dataset, load_dataset
 from vae_dist.data.loader import Loader
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.signals import StopSignals
+from vae_dist.distributed.stoppable import all_ranks_or_stop
 from vae_dist.errors import UsageError
 from vae_dist.losses import build_objective
 from vae_dist.models import BuildModel
@@ -59,6 +61,7 @@ def set_up(
     config: Config,
     given: Given,
     process_group: ProcessGroup,
+    signals: StopSignals,
     console: Console | None,
     state: State | None,
     checkpoint: Checkpoint | None,
@@ -70,17 +73,19 @@ def set_up(
         config: of the run.
         given: instead of sections of the config.
         process_group: the processes.
+        signals: that end the reading of the data.
         console: to print on; None to be silent.
         state: where the run goes on from, or None at its beginning; the same on all processes.
         checkpoint: that `state` was read from, on rank zero.
 
     Raises:
+        Stopped: a signal came to any process while the data were read.
         UsageError: the config doesn't fit the machine, or the data are not those that the run was begun with.
         UserError: data or checkpoint can't be read.
     """
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
     resolved = _resolve(config, process_group, state)
-    dataset, digests = _load_same_dataset(config, given, process_group, state)
+    dataset, digests = _load_same_dataset(config, given, process_group, signals, state)
     accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
@@ -122,11 +127,15 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
 
 
 def _load_same_dataset(
-    config: Config, given: Given, process_group: ProcessGroup, state: State | None
+    config: Config, given: Given, process_group: ProcessGroup, signals: StopSignals, state: State | None
 ) -> tuple[Dataset, dict[str, str]]:
     """Load the dataset, on the device, and check that it is the run's, and the same on all processes."""
-    dataset = given.dataset or process_group.all_ranks_or_raise(lambda: load_dataset(config.data))
-    digests = {split: dataset.digest(split) for split in dataset.splits}
+
+    def load() -> tuple[Dataset, dict[str, str]]:
+        dataset = given.dataset or load_dataset(config.data)
+        return dataset, {split: dataset.digest(split) for split in dataset.splits}
+
+    dataset, digests = all_ranks_or_stop(load, process_group, signals)
     expected = state.data if state else process_group.broadcast_json(digests)
     whose = "the run was begun with" if state else "process 0 has"
 
