@@ -2,14 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from vae_dist.config import Config, Kind, Section, all_kinds
+from vae_dist.config.aliases import listed
 from vae_dist.config.section import Kinds, sections_in
+from vae_dist.config.words import in_words
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 INTRODUCTION = """\
@@ -124,7 +126,7 @@ def _table(section: type[Section], prefix: str, names: Iterable[str]) -> Iterato
             default = getattr(field.default, mark.key)
             kinds = [f"`{kind}`" for kind in all_kinds()[key]]
             cells = [
-                f"section of kind {_listed(kinds)}",
+                f"section of kind {listed(kinds)}",
                 f"`{default}`",
                 field.description or f"see [{key}](#{_anchor(key)})",
             ]
@@ -133,47 +135,6 @@ def _table(section: type[Section], prefix: str, names: Iterable[str]) -> Iterato
             cells = [words, f"`{_value(schema[name]['default'])}`", field.description or words]
         row = " | ".join(cell.replace("|", r"\|") for cell in cells)
         yield f"| `{key}` | {row} |"
-
-
-def in_words(schema: Mapping[str, Any]) -> str:
-    """Write the type of a JSON schema out in words."""
-    match schema:
-        case {"anyOf": [*options]}:
-            return _listed([in_words(option) for option in options])
-        case {"enum": [*values]}:
-            return _listed([f"`{value}`" for value in values])
-        case {"const": value}:
-            return f"`{value}`"
-        case {"prefixItems": [first, *others]}:
-            return f"list of {len(others) + 1}, each a {in_words(first)}"
-        case {"type": "array", "items": {"enum": [*values]}}:
-            return f"list of {_listed([f'`{value}`' for value in values])}"
-        case {"type": "array", "items": items}:
-            return f"list, each a {in_words(items)}"
-        case {"type": "null"}:
-            return "`null`"
-        case {"type": "boolean"}:
-            return "`true` or `false`"
-        case {"type": "string", "format": "path"}:
-            return "path"
-        case {"type": "string"}:
-            return "text"
-        case {"type": "integer"}:  # its upper bound only catches slips of the finger
-            return f"whole number from {schema['minimum'] if 'minimum' in schema else schema['exclusiveMinimum'] + 1}"
-        case {"type": "number"}:
-            bounds = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
-            given = [f"{word} {_number(schema[bound])}" for bound, word in bounds.items() if bound in schema]
-            return f"number {' and '.join(given)}"
-    raise NotImplementedError(f"There are no words for {schema} yet.")
-
-
-def _listed(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _value(default: Any) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from vae_dist.data.memory import memory_for_data
 from vae_dist.errors import UserError
 
 # Content decides the reader, whatever a file is called. Others are never tried: EPS would start Ghostscript.
@@ -48,6 +49,7 @@ def read_image(path: Path) -> Image.Image:
         raise UserError(f"{path} is no image that can be read: {error}.") from error
 
 
+@memory_for_data()
 def read_images(paths: Sequence[Path], image_shape: Sequence[int]) -> UInt8[Tensor, "n c h w"]:
     """Read pictures, each fitted to `image_shape`."""
     return torch.stack([fit_image(read_image(path), image_shape) for path in paths])
