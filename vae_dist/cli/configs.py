@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
+from vae_dist.cli.options import config_names
 
 configs = typer.Typer(invoke_without_command=True)
 
@@ -31,7 +32,12 @@ def list_configs(ctx: typer.Context) -> None:
 @configs.command()
 @handle_errors
 @rank_zero_only
-def show(name: Annotated[str, typer.Argument(help="Name of a shipped config, or path of one.")]) -> None:
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of a shipped config, or path of one.", autocompletion=config_names),
+    ],
+) -> None:
     """Print a config as it is written; train NAME --print-config adds every default."""
     from vae_dist.config import find_config
 

@@ -21,9 +21,16 @@ RunPath = Annotated[
         metavar="[RUN]", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"
     ),
 ]
-CheckpointPath = Annotated[Path | None, typer.Option("--checkpoint", help="The same, as an option.")]
+CheckpointPath = Annotated[Path | None, typer.Option("--checkpoint", help="The same as RUN.")]
 Best = Annotated[bool, typer.Option("--best", help="Take a run's best checkpoint by validation, not its newest.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; the same seed gives the same result.")]
+
+
+def config_names() -> list[str]:
+    """Return the names that a shell can complete the name of a config to."""
+    from vae_dist.config import shipped_configs
+
+    return list(shipped_configs())
 
 
 def finite(value: float) -> float:

@@ -47,8 +47,9 @@ def reconstruct(
 ) -> None:
     """Show images beside what the model makes of them.
 
-    A picture of any mode and size is fitted to the model: its largest centred part with the right proportions,
-    resized, in grey or RGB, with transparency over black.
+    A picture of any mode and size is fitted to the model: its largest centred
+    part with the right proportions, resized, in grey or RGB, with transparency
+    over black.
     """
     from vae_dist.data.pictures import read_images
     from vae_dist.inference.drawing import save_picture

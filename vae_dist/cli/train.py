@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import Debug
+from vae_dist.cli.options import Debug, config_names
 from vae_dist.distributed.launcher_env import requested_processes, requested_rank
 from vae_dist.distributed.signals import EXIT_CODES, StopSignals
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(help="Path of a config, or name of a shipped one.", show_default="quickstart"),
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="Path of a config, or name of a shipped one.",
+            show_default="quickstart",
+            autocompletion=config_names,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of the config.")
