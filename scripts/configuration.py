@@ -20,9 +20,9 @@ INTRODUCTION = """\
 <!-- Written by scripts/configuration from the classes in vae_dist/config: change those, and run it again. -->
 
 A config is a YAML file. A key or a section that is left out has its default, given below. `vae-dist train NAME` takes
-a shipped config (a file in [`vae_dist/configs/`](../vae_dist/configs), linked as `configs/`), and
-`vae-dist train my.yaml` one of your own; without a name it takes `quickstart`. The `config.yaml` in a run folder has
-every value written out.
+a shipped config (a file in [`vae_dist/configs/`](../vae_dist/configs), linked as `configs/`; `vae-dist configs` lists
+them), and `vae-dist train my.yaml` one of your own; without a name it takes `quickstart`. The `config.yaml` in a run
+folder has every value written out, and so has what `vae-dist train NAME --print-config` prints.
 
 ```yaml
 seed: 1
@@ -48,9 +48,10 @@ vae-dist train --set "model={kind: conv, prior: {kind: flow, couplings: 4}}"
 vae-dist train --set model=conv --set model.width=32
 ```
 
-**Mistakes.** An unknown key is an error that names the nearest known one, and a key of another kind is an error that
-names the kinds that have it. A key that stands twice in one mapping and a value out of range are errors, too. The exit
-code is 2.
+**Mistakes.** An unknown key is an error that names the nearest known one, also where another tool calls it so
+(`latent_dim`, `learning_rate`, `epochs`), and a key of another kind is an error that names the kinds that have it. A
+key that stands twice in one mapping and a value out of range are errors, too, which say what is expected. The exit code
+is 2. A whole number may be written as `1e4`; `null`, and not `None`, is no value.
 
 ## Values chosen for you
 

@@ -204,6 +204,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected
         ("optim.lr=.nan", "optim.lr is nan"),
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.betas=[0.9, 2]", "optim.betas has 2; it should be a list of 2, each a number from 0 and below 1."),
+        ("model.h_dim=0x" + 9000 * "f", "model.h_dim is 0xffffffffffffffffff...;"),
         ("model.h_dim=1" + 20 * "0", "; it should be a whole number from 1 to 2,147,483,647."),
         ("model.prior={kind: flow, couplings: 0}", "couplings is 0; it should be a whole number from 1."),
         ("model.likelihood={kind: gaussian, sigma: -1}", "sigma is -1; it should be a number from 0.000001,"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vae_dist.errors import UsageError
+from vae_dist.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -53,11 +53,13 @@ def open_checkpoint(run: Path | None, checkpoint: Path | None, *, best: bool) ->
         UserError: there is none.
     """
     from vae_dist.checkpoint import find_checkpoint
-    from vae_dist.runs.discovery import best_checkpoint, newest_run
+    from vae_dist.runs.discovery import best_checkpoint, newest_run, similar_run
 
     if run is not None and checkpoint is not None:
         raise UsageError(f"{run} and --checkpoint {checkpoint} name a model each: give one of them.")
     path = run or checkpoint or newest_run()
+    if not path.exists() and (meant := similar_run(path)):
+        raise UserError(f"There is no {path}; did you mean {meant}?")
     return best_checkpoint(path) if best else find_checkpoint(path)
 
 

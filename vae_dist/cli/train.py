@@ -60,7 +60,10 @@ def _print_config(config: str | None, settings: list[str] | None, precision: str
 def _load(config: str | None, settings: list[str] | None, precision: str | None) -> tuple[Path, "Config"]:
     """Return the config's file, and what it says with the overrides."""
     from vae_dist.config import DEFAULT_CONFIG, find_config, load_config
+    from vae_dist.config.loading import split_override
 
+    for setting in settings or []:  # first: of `--set KEY VALUE` the value would be taken for a config
+        split_override(setting)
     path = find_config(DEFAULT_CONFIG if config is None else config)
     overrides = [*(settings or []), *([f"train.precision={precision}"] if precision else [])]
     return path, load_config(path, overrides)

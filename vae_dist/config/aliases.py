@@ -81,6 +81,8 @@ VALUES = {
     "bernoulli": "bce binary binary-cross-entropy cross-entropy",
     "gaussian": "normal mse l2",
     "logistic-mixture": "logistic dmol mol discretized-logistic discretized-logistic-mixture",
+    "on": "true yes always",
+    "off": "false no never none null",
     "exact": "deterministic bitwise",
     "elbo": "vae kl beta-vae",
     "iwae": "iw importance importance-weighted miwae",
@@ -146,9 +148,9 @@ def is_in_epochs(name: str) -> bool:
     return "epoch" in name.lower()
 
 
-def nearest(word: object, known: Sequence[str]) -> str | None:
+def nearest(word: str, known: Sequence[str]) -> str | None:
     """Return the known word that is meant by another: spelt otherwise, another tool's, or similar."""
-    text = _plain(str(word))
+    text = _plain(word)
     same = [name for name in known if _plain(name) == text]
     called = [name for name in known if text in VALUES.get(name, "").split()]
     by_letters = difflib.get_close_matches(text, known, n=1)

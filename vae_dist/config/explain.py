@@ -16,6 +16,7 @@ from vae_dist.config.words import in_words, words_of
 
 OTHER_SETS = " Other sets are read as a folder of pictures: data.name=folder and data.root=FOLDER."
 COUNTABLE = ("list", "number", "path", "whole number")
+LONG = 128  # bits of a number that is not written out
 BRIEF = reprlib.Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 2, 80, 40, 80
 
@@ -63,7 +64,13 @@ def quoted(value: Any) -> str:
     """Write a value in one line as YAML has it, cut where it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
+    if isinstance(value, int) and value.bit_length() > LONG:
+        return f"{hex(value)[:20]}..."  # Python refuses to write thousands of digits out
     return BRIEF.repr(value)
+
+
+def _as_word(value: Any) -> str:
+    return value if isinstance(value, str) else quoted(value)
 
 
 def _locate(location: Sequence[int | str], root: type[Section]) -> Place:
@@ -84,7 +91,7 @@ def _locate(location: Sequence[int | str], root: type[Section]) -> Place:
 
 
 def _wrong_kind(key: str, value: Any, kinds: Sequence[str]) -> str:
-    hint = f": did you mean {close}?" if (close := nearest(value, kinds)) else "."
+    hint = f": did you mean {close}?" if (close := nearest(_as_word(value), kinds)) else "."
     others = OTHER_SETS if key.partition(".")[0] == "data" else ""
     return f"{key} is {quoted(value)}; it should be {listed(kinds)}{hint}{others}"
 
@@ -114,9 +121,9 @@ def _hint(value: Any, schema: Mapping[str, Any], *, is_part: bool) -> str:
         return ": write ./ before a name that is a number."
     if not isinstance(value, str | int | None):
         return "."
-    meant = nearest(value, words_of(schema))
+    meant = nearest(_as_word(value), words_of(schema))
     if "items" in schema and not is_part:
-        meant = f"[{meant}]" if meant else "[]" if nearest(value, ["null"]) else None
+        meant = f"[{meant}]" if meant else "[]" if nearest(_as_word(value), ["null"]) else None
     return f": did you mean {meant}?" if meant else "."
 
 

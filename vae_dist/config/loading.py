@@ -29,7 +29,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     content = _read_config(path)
     for override in overrides:
         _apply_override(content, override)
-    keys = [override.partition("=")[0].strip() for override in overrides]
+    keys = [split_override(override)[0] for override in overrides]
     return parse_config(content, path.stem if path in shipped_configs().values() else str(path), keys)
 
 
@@ -125,11 +125,21 @@ def _read_config(path: Path) -> dict[str, Any]:
     return {key: {} if value is None else value for key, value in content.items()}  # an empty section
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def split_override(override: str) -> tuple[str, str]:
+    """Return the key and the text of the value of a `section.key=value`.
+
+    Raises:
+        UsageError: it is none.
+    """
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not key.strip():
         raise UsageError(f"--set {override}: write it as section.key=value.")
-    *sections, name = key.strip().split(".")
+    return key.strip(), text
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, text = split_override(override)
+    *sections, name = key.split(".")
     value = _parse_yaml(text, f"--set {override}: the value")
     for depth, section in enumerate(sections, start=1):
         inner = _written_out(".".join(sections[:depth]), content.get(section))

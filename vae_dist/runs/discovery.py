@@ -5,6 +5,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from vae_dist.checkpoint import CHECKPOINTS, Checkpoint
+from vae_dist.config.aliases import nearest
 from vae_dist.distributed.launcher_env import is_restart
 from vae_dist.errors import UserError
 from vae_dist.runs.run import Run
@@ -24,6 +25,12 @@ def newest_run() -> Path:
             f"There is no trained model under {RUNS}/: train one with `vae-dist train`, or give the folder of a run."
         )
     return max(found, key=lambda run: (run / CHECKPOINTS).stat().st_mtime)
+
+
+def similar_run(path: Path) -> Path | None:
+    """Return the run that may be meant by a path that there isn't."""
+    known = {folder.parent.name: folder.parent for folder in RUNS.glob(f"*/{CHECKPOINTS}")}
+    return known.get(nearest(path.name, list(known)) or "")
 
 
 def best_checkpoint(run: Path) -> Checkpoint:
