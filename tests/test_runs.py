@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from vae_dist.checkpoint import load_model
+from vae_dist.cli.options import open_checkpoint
 from vae_dist.config import Config
 from vae_dist.errors import UsageError, UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
+from vae_dist.inference.origin import Origin
 from vae_dist.runs.run import Run
 from vae_dist.training import train
 
@@ -80,6 +82,23 @@ def test_status_and_provenance_are_read(path: Path) -> None:
     (start,) = run.provenance["starts"]
     assert (start["from_step"], start["processes"]) == (0, 1)
     assert "torch" in start["versions"]
+
+
+def test_a_command_takes_the_best_checkpoint_where_it_is_asked_for(path: Path, tmp_path: Path) -> None:
+    assert open_checkpoint(path, None, best=True).state.step == open_checkpoint(None, path, best=True).state.step == 4
+    assert open_checkpoint(path, None, best=False).state.step == 8
+    with pytest.raises(UserError, match="There is no run"):
+        open_checkpoint(Run(path).checkpoints[0], None, best=True)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="none was scored on validation images"):
+        open_checkpoint(tmp_path / "run", None, best=True)
+
+
+def test_the_origin_of_a_picture_names_run_step_and_weights(path: Path) -> None:
+    best = open_checkpoint(path, None, best=True)
+    assert str(Origin.of(best, "sample", 3)) == f"{path}, step 4, averaged (EMA) weights, seed 3"
+    assert Origin.of(replace(best, path=best.path.relative_to(path)), "sample").run == Path(Path.cwd().name)
+    assert Origin.of(replace(best, path=Path("alone")), "sample").run == Path("alone")
 
 
 def test_the_latest_and_the_best_checkpoint_are_opened(path: Path) -> None:

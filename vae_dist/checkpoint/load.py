@@ -72,6 +72,12 @@ class Checkpoint:
             raise DamagedCheckpointError(f"{path} is not intact: its {MANIFEST} and {STATE} differ on {different}.")
         return cls(path, config, state)
 
+    @property
+    def run(self) -> Path:
+        """Return the folder of the run that it is of, or its own where it stands alone."""
+        folder = self.path.parent
+        return folder.parent if folder.name == CHECKPOINTS else self.path
+
     def check_dataset(self, dataset: Dataset, split: str) -> None:
         """Check that a split has the images that it had when the run was begun, if it was there.
 

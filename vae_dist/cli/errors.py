@@ -14,10 +14,11 @@ from typing import ParamSpec, TextIO
 
 import typer
 
+from vae_dist.cli.mistakes import sentence
 from vae_dist.distributed.launcher import follow_launcher
 from vae_dist.distributed.launcher_env import check_variables, requested_processes, requested_rank
 from vae_dist.distributed.signals import EXIT_CODES
-from vae_dist.errors import UserError
+from vae_dist.errors import UsageError, UserError, is_lack_of_memory
 
 Parameters = ParamSpec("Parameters")
 
@@ -40,13 +41,22 @@ def run(app: typer.Typer) -> None:
             stream.reconfigure(errors="replace")  # not every terminal has a −
     if requested_rank() > 0:  # what all ranks would say alike, rank 0 says
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    _leave(_exit_code(app))
+
+
+def _exit_code(app: typer.Typer) -> int:
     try:
-        app(prog_name=app.info.name)
+        code = app(prog_name=app.info.name, standalone_mode=False)
     except SystemExit as end:
-        _leave(end.code if isinstance(end.code, int) else 1)
-    except Exception:  # a mistake of ours; raised further, the interpreter's end could wait for other processes
-        traceback.print_exc(file=sys.__stderr__)
-        _leave(1)
+        return end.code if isinstance(end.code, int) else 1
+    except Exception as error:  # raised further, the interpreter's end could wait for other processes
+        if hasattr(error, "format_message"):  # typer's, about the command line
+            if error.format_message():  # empty where help was shown, because there was nothing else
+                _print_error(sentence(error, sys.argv[1:]))
+            return UsageError.exit_code
+        traceback.print_exc(file=sys.__stderr__)  # a mistake of ours
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 def handle_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -67,7 +77,7 @@ def handle_errors(command: Callable[Parameters, None]) -> Callable[Parameters, N
             if message is None or kwargs.get("debug"):
                 raise
             # Memory can be short in one process alone, and then nobody else knows.
-            _print_error(message, sys.__stderr__ if _is_lack_of_memory(error) else sys.stderr)
+            _print_error(message, sys.__stderr__ if is_lack_of_memory(error) else sys.stderr)
             raise typer.Exit(error.exit_code if isinstance(error, UserError) else 1) from None
 
     return wrapped
@@ -88,7 +98,7 @@ def _message(error: Exception) -> str | None:
     """Return the message of an error, or None for one that is a mistake of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if _is_lack_of_memory(error):
+    if is_lack_of_memory(error):
         reason = str(error).partition("Allocator: ")[2] or str(error)
         return (
             f"There is not enough memory ({reason.partition('. ')[0]}): a smaller model takes less, or fewer at a time."
@@ -96,12 +106,6 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'The system says'}: {error.strerror}."
     return None
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out, as Python, CUDA, torch's CPU allocator or C++ report it."""
-    names = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return names or any(words in str(error) for words in ("Allocator: can't", "bad_alloc", "Storage size"))
 
 
 def _print_error(message: str, stream: TextIO | None = None) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import CheckpointPath, Debug, open_checkpoint
+from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, open_checkpoint
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @handle_errors
 @rank_zero_only
-def info(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
+def info(run: RunPath = None, checkpoint: CheckpointPath = None, best: Best = False, debug: Debug = False) -> None:
     """Describe this machine, this install and a checkpoint."""
     from rich.console import Console
     from rich.table import Table
@@ -22,9 +22,9 @@ def info(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
 
     facts = _machine()
     try:
-        facts |= _checkpoint(open_checkpoint(checkpoint))
+        facts |= _checkpoint(open_checkpoint(run, checkpoint, best=best))
     except UserError as error:
-        if checkpoint is not None:
+        if run or checkpoint:
             raise
         facts["newest run"] = str(error)
     table = Table.grid(padding=(0, 2))

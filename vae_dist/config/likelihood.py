@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_dist.config.section import LARGEST, Count, Kind, Kinds
+from vae_dist.config.section import Count, Kind, Kinds, Number
 
 
 class BernoulliConfig(Kind):
@@ -21,7 +21,7 @@ class GaussianConfig(Kind):
     builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_gaussian"
 
     kind: Literal["gaussian"] = "gaussian"
-    sigma: Annotated[float, Field(ge=1e-6, le=LARGEST)] | Literal["pixel"] | None = Field(
+    sigma: Annotated[Number, Field(ge=1e-6)] | Literal["pixel"] | None = Field(
         None, description="standard deviation, of pixels in [0, 1]; null: one learned number; pixel: each its own"
     )
 

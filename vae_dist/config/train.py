@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from vae_dist.config.section import Count, Section, Switch
+from vae_dist.config.section import Count, Number, Section, Switch
 from vae_dist.errors import UsageError
 
 
@@ -31,11 +31,11 @@ class TrainConfig(Section):
     eval_every: Count = Field(
         500, description="steps between evaluations on the validation split; checkpoints are scored too"
     )
-    checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    checkpoint_minutes: Number = Field(5.0, gt=0, description="minutes between checkpoints")
     checkpoint_every: Count | None = Field(None, description="steps between checkpoints, besides the minutes")
     keep_last: Count = Field(3, description="newest checkpoints kept, besides the best")
     profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
-    collective_timeout_s: float = Field(
+    collective_timeout_s: Number = Field(
         600.0, gt=0, le=1e6, description="seconds before a process gives up on the others"
     )
 

@@ -3,6 +3,7 @@
 from vae_dist.config import DataConfig
 from vae_dist.data.binarization import to_unit
 from vae_dist.data.dataset import Dataset, ResidentDataset
+from vae_dist.data.memory import memory_for_data
 
 __all__ = ["Dataset", "ResidentDataset", "load_dataset", "to_unit"]
 
@@ -14,5 +15,6 @@ def load_dataset(config: DataConfig) -> Dataset:
         UserError: the images can't be found or read.
         UsageError: the split asked for is impossible.
     """
-    dataset: Dataset = config.build()
+    with memory_for_data():
+        dataset: Dataset = config.build()
     return dataset

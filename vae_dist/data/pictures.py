@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vae_dist.data.levels import Levels, to_8_bits
+from vae_dist.data.memory import memory_for_data
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UsageError, UserError
 
@@ -106,6 +107,7 @@ def decode_picture(path: Path, image_shape: Sequence[int], levels: Levels | None
     return Decoded(pixels, source.picture.size, remarks + Remarks(several_pages=int(source.several_pages)))
 
 
+@memory_for_data()
 def read_images(
     paths: Sequence[Path], image_shape: Sequence[int], levels: Levels | None = None
 ) -> UInt8[Tensor, "n c h w"]:

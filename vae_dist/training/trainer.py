@@ -20,6 +20,7 @@ from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
 from vae_dist.errors import UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
+from vae_dist.inference.origin import Origin
 from vae_dist.optim.schedules import Scheduled, is_due
 from vae_dist.runs.writer import RunWriter, Status
 from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diverged
@@ -66,8 +67,7 @@ class Trainer:
         try:
             self._train()
             if self._stop is None:
-                draw = partial(write_run_figures, self._setup.train_state.averaged, self._setup.dataset)
-                self._group.on_rank_zero(lambda: draw(self._config.seed, self._run.images))
+                self._group.on_rank_zero(self._draw)
             self._set_status(self._stop or "finished")
         finally:
             reporter.stop(self._step)
@@ -77,6 +77,11 @@ class Trainer:
         else:
             reporter.print(_closing_words(self._run.path))
         return self._stop or "finished", self._step
+
+    def _draw(self) -> None:
+        averaged = self._config.optim.ema is not None
+        origin = Origin(self._run.path, self._step, averaged, "train", self._config.seed)
+        write_run_figures(self._setup.train_state.averaged, self._setup.dataset, origin, self._run.images)
 
     def _train(self) -> None:
         if self._should_stop():
@@ -265,5 +270,5 @@ def _closing_words(run: Path) -> str:
     return (
         f"Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
         f"Checkpoints: {run}/checkpoints\n"
-        f"Next: vae-dist sample --checkpoint {run}"
+        f"Next: vae-dist sample {run}"
     )
