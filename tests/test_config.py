@@ -176,7 +176,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected
         ("optim.lr=.nan", "optim.lr is nan"),
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.betas=[0.9, 2]", "optim.betas is 2: it should be less than 1"),
-        ("model.h_dim=1" + 20 * "0", "it should be less than 2147483648"),
+        ("train.steps=1" + 20 * "0", "it should be less than 2147483648"),
         ("model.prior={kind: flow, couplings: 0}", "model.prior.couplings is 0: it should be greater than 0"),
         ("model.likelihood={kind: gaussian, sigma: -1}", "model.likelihood.sigma is -1: it should be greater than or"),
         ("model.likelihood={kind: gaussian, sigma: 1.0e-50}", "sigma is 1e-50: it should be greater than or equal to"),

@@ -122,12 +122,31 @@ def test_a_metric_that_some_lines_lack_is_none_there(tmp_path: Path) -> None:
     assert Run(tmp_path).metrics() == {"step": [1, 2], "late": [None, 0.5]}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_status_that_cannot_be_read_is_empty(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 200_000,
+        '{"status": "finished", "step": -5, "steps": 8}',
+        '{"status": "finished", "step": 9, "steps": 8}',
+        '{"status": "finished", "step": NaN, "steps": 8}',
+        '{"status": "finished", "step": 1' + 5000 * "0" + ', "steps": 8}',
+        '{"id": "../../x", "starts": []}',
+        '{"id": "a", "starts": [{"from_step": -1}]}',
+    ],
+    ids=["empty", "torn", "list", "nested", "negative", "beyond the end", "nan", "digits", "path", "start"],
+)
+def test_a_status_that_cannot_be_understood_is_empty_and_said_to_be_damaged(tmp_path: Path, content: str) -> None:
     for name in ("status.json", "run.json"):
         (tmp_path / name).write_text(content)
-    assert Run(tmp_path).status == Run(tmp_path).provenance == {}
-    assert not Run(tmp_path).is_finished
+    with pytest.warns(UserWarning, match=r"status\.json is passed over, since it is damaged: .{0,100}$"):
+        assert Run(tmp_path).status == {}
+    with pytest.warns(UserWarning, match=r"run\.json is passed over, since it is damaged: .{0,100}$"):
+        assert Run(tmp_path).provenance == {}
+    with pytest.warns(UserWarning, match="damaged"):
+        assert not Run(tmp_path).is_finished
 
 
 def make_first_edition(folder: Path) -> Path:

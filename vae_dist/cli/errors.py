@@ -18,8 +18,10 @@ from vae_dist.distributed.launcher import follow_launcher
 from vae_dist.distributed.launcher_env import check_variables, requested_processes, requested_rank
 from vae_dist.distributed.signals import EXIT_CODES
 from vae_dist.errors import UserError
+from vae_dist.printable import printable
 
 Parameters = ParamSpec("Parameters")
+LONGEST_TRACEBACK = 100_000  # characters
 
 
 def run(app: typer.Typer) -> None:
@@ -45,7 +47,7 @@ def run(app: typer.Typer) -> None:
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
     except Exception:  # a mistake of ours; raised further, the interpreter's end could wait for other processes
-        traceback.print_exc(file=sys.__stderr__)
+        print(printable(traceback.format_exc(), LONGEST_TRACEBACK), file=sys.__stderr__)
         _leave(1)
 
 
@@ -105,7 +107,7 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 
 def _print_error(message: str, stream: TextIO | None = None) -> None:
-    print(f"Error: {message}", file=stream or sys.stderr)
+    print(f"Error: {printable(message)}", file=stream or sys.stderr)
 
 
 def _print_warning(
@@ -116,7 +118,7 @@ def _print_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"Warning: {message}", file=sys.stderr)
+    print(f"Warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _leave(code: int) -> None:

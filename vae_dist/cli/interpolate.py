@@ -8,6 +8,7 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, CheckpointPath, Debug, Seed, load_on_device, open_checkpoint
 from vae_dist.errors import UsageError
+from vae_dist.printable import printable
 
 
 @handle_errors
@@ -39,4 +40,4 @@ def interpolate(
     else:
         ends = sample_latents(model, 2, seed=seed)
     save_frames(out, interpolation_frames(model, ends, steps, method))
-    print(out)
+    print(printable(str(out)))

@@ -7,6 +7,7 @@ import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, CheckpointPath, Debug, load_on_device, open_checkpoint
+from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ def reconstruct(
     model = load_on_device(found)
     originals = read_images(pictures, model.image_shape) if pictures else _held_out_images(found)
     save_picture(out, reconstruction_figure(model, originals))
-    print(out)
+    print(printable(str(out)))
 
 
 def _held_out_images(checkpoint: "Checkpoint") -> "Tensor":

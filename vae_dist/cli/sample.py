@@ -7,6 +7,7 @@ import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, CheckpointPath, Debug, Seed, finite, load_on_device, open_checkpoint
+from vae_dist.printable import printable
 
 MOST_SAMPLES = 10_000  # in one picture
 
@@ -30,4 +31,4 @@ def sample(
 
     model = load_on_device(open_checkpoint(checkpoint))
     save_picture(out, sample_figure(model, n, seed=seed, temperature=temperature))
-    print(out)
+    print(printable(str(out)))

@@ -4,10 +4,15 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.section import Kinds, Section, sections_in
+from vae_dist.printable import printable, quoted
+
+LONGEST_KEY = 100  # characters that are shown
+MOST_MISTAKES = 10  # that are explained
 
 
 class Place(NamedTuple):
@@ -19,10 +24,18 @@ class Place(NamedTuple):
     kinds: Mapping[str, type[Section]]  # that the section could be, by name
 
 
+def explain_all(error: ValidationError, root: type[Section]) -> list[str]:
+    """Put the errors in a config of class `root` into sentences: the first few, and how many more there are."""
+    details = error.errors(include_url=False)
+    sentences = [explain(detail, root) for detail in details[:MOST_MISTAKES]]
+    more = len(details) - len(sentences)
+    return [*sentences, f"{more:,} more mistakes."] if more else sentences
+
+
 def explain(error: ErrorDetails, root: type[Section]) -> str:
     """Put an error in a config of class `root` into a sentence, which names the nearest right key or kind."""
     place = _locate(error["loc"], root)
-    key = ".".join(place.keys) or "config"
+    key = printable(".".join(place.keys), LONGEST_KEY) or "config"
     match error["type"]:
         case "extra_forbidden":
             return f"unknown key {key}{_instead(place, root)}"
@@ -35,7 +48,7 @@ def explain(error: ErrorDetails, root: type[Section]) -> str:
             return error["msg"].removeprefix("Value error, ") + "."
         case _:
             message = error["msg"].replace("Input should", "it should")
-            return f"{key} is {error['input']!r}: {message}."
+            return f"{key} is {quoted(error['input'])}: {message}."
 
 
 def _locate(location: Sequence[int | str], root: type[Section]) -> Place:
@@ -56,14 +69,16 @@ def _locate(location: Sequence[int | str], root: type[Section]) -> Place:
 
 
 def _wrong_kind(key: str, value: Any, kinds: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(value), kinds, n=1)
+    close = difflib.get_close_matches(quoted(value).strip("'"), kinds, n=1)
     hint = f": did you mean {close[0]}?" if close else "."
-    return f"{key} is {value!r}; it should be {_listed(kinds, 'or')}{hint}"
+    return f"{key} is {quoted(value)}; it should be {_listed(kinds, 'or')}{hint}"
 
 
 def _instead(place: Place, root: type[Section]) -> str:
     """Return what could be meant by an unknown key: another kind's, one with a similar name, or one elsewhere."""
     *above, name = place.keys
+    if len(name) > LONGEST_KEY:
+        return "."
     if others := [kind for kind, section in place.kinds.items() if name in section.model_fields]:
         return f": {place.kind} has no {name}, but {_listed(others, 'and')} {'have' if len(others) > 1 else 'has'}."
     known = list(place.section.model_fields)

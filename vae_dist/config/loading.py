@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from vae_dist.config.explain import explain
+from vae_dist.config.explain import explain_all
 from vae_dist.config.schema import Config, all_fields
 from vae_dist.config.section import Kinds, Section
+from vae_dist.config.yaml_text import MOST_BYTES, parse_yaml
 from vae_dist.errors import UsageError
+from vae_dist.json_files import read_bounded
 
 DEFAULT_CONFIG = "quickstart"
 SHIPPED_CONFIGS = Path(__file__).parent.parent / "configs"  # a checkout has it at its top level too, as a link
@@ -62,7 +63,7 @@ def parse_config(content: Any, origin: str) -> Config:
     except UsageError as error:
         raise UsageError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
     except ValidationError as error:  # no mapping at all
-        raise UsageError("\n".join(f"{origin}: {explain(detail, Config)}" for detail in error.errors())) from error
+        raise UsageError("\n".join(f"{origin}: {line}" for line in explain_all(error, Config))) from error
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -83,29 +84,19 @@ def flatten(section: Section) -> dict[str, Any]:
     return flat
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a mapping, as PyYAML does."""
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"{key.value} is there twice"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _parse_yaml(text: str | bytes, origin: str) -> Any:
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
-    except Exception as error:  # PyYAML's constructors raise a dozen kinds
-        raise UsageError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{origin} is no YAML: {error}.") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    content = _parse_yaml(path.read_bytes(), str(path))
+    try:
+        text = read_bounded(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {error}.") from error
+    content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no config: sections such as `model:` are expected at its top.")
     return {key: {} if value is None else value for key, value in content.items()}  # an empty section

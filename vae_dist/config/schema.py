@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from vae_dist.config.data import DataConfig, DigitsConfig
-from vae_dist.config.explain import explain
+from vae_dist.config.explain import explain_all
 from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.model import FlatModelConfig, GivenModelConfig, MLPConfig, ModelConfig
 from vae_dist.config.objective import ELBOConfig, IWAEConfig, ObjectiveConfig
@@ -38,7 +38,7 @@ class Config(Section):
         try:
             super().__init__(**sections)
         except ValidationError as error:
-            raise UsageError("\n".join(explain(detail, type(self)) for detail in error.errors())) from error
+            raise UsageError("\n".join(explain_all(error, type(self)))) from error
 
     @model_validator(mode="after")
     def _likelihood_fits_the_data(self) -> Self:

@@ -14,6 +14,13 @@ from vae_dist.config.plugins import plugins
 # Larger numbers are slips of the finger, and torch can't hold them.
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+# Far more than anything that was ever trained: what others wrote is not built before it is in bounds.
+Width = Annotated[int, Field(gt=0, lt=2**20 + 1)]  # units, channels, dimensions
+Layers = Annotated[int, Field(gt=0, lt=1001)]
+LayersOrZero = Annotated[int, Field(ge=0, lt=1001)]
+Side = Annotated[int, Field(gt=0, lt=2**16 + 1)]  # of a picture, in pixels
+PerStep = Annotated[int, Field(gt=0, lt=2**20 + 1)]  # images, draws
+Threads = Annotated[int, Field(gt=0, lt=1025)]
 # YAML 1.1 reads a bare on or off as a truth value.
 Switch = Annotated[
     Literal["auto", "on", "off"],

@@ -19,7 +19,8 @@ from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
 from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
 from vae_dist.optim.schedules import Scheduled, is_due
-from vae_dist.runs.writer import RunWriter, Status
+from vae_dist.runs.run import Status
+from vae_dist.runs.writer import RunWriter
 from vae_dist.training.divergence import check_skipped
 from vae_dist.training.metrics import AsyncMetrics
 from vae_dist.training.profiler import profiled
