@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -14,7 +15,7 @@ from vae_dist.checkpoint import load_model
 from vae_dist.config import Config
 from vae_dist.errors import UsageError, UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
-from vae_dist.runs.run import Run
+from vae_dist.runs.run import Run, last_figures
 from vae_dist.training import train
 
 CONFIG = Config.model_validate(
@@ -115,6 +116,45 @@ def test_a_torn_last_line_of_the_metrics_is_left_out(tmp_path: Path, torn: str) 
     (tmp_path / "metrics.jsonl").write_bytes(lines.encode() + torn.encode("latin-1"))
     assert Run(tmp_path).metrics() == {"step": [5, 10], "loss": [2.0, 1.0]}
     assert Run(tmp_path).metrics("val") == {"step": [5], "split": ["val"], "neg_elbo": [3.0]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": -1}',
+        '{"step": 1e3}',
+        '{"step": true}',
+        '{"step": 99999999999}',
+        '{"step": 7, "loss": NaN}',
+        '{"step": 7, "split": ["val"]}',
+        "[" * 200_000,
+        '{"step": 7, "x": "' + "x" * (1 << 20) + '"}',
+    ],
+    ids=["negative", "float", "bool", "large", "nan", "split", "nested", "long"],
+)
+def test_a_line_that_no_run_writes_is_passed_over(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 5, "loss": 2.0}}\n{line}\n{{"step": 10, "loss": 1.0}}\n')
+    assert Run(tmp_path).metrics() == {"step": [5, 10], "loss": [2.0, 1.0]}
+
+
+def test_metrics_that_are_far_too_long_are_refused_and_their_end_is_all_that_is_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    with file.open("wb") as opened:
+        opened.truncate(3 << 30)
+        opened.seek(0, os.SEEK_END)
+        opened.write(b'\n{"step": 4, "split": "val", "neg_elbo": 2.0}\n{"step": 5, "loss": 1.0}\n')
+    assert last_figures(tmp_path) == {"step": 4, "split": "val", "neg_elbo": 2.0}
+    os.truncate(file, 1 << 40)
+    for read in (last_figures, lambda path: Run(path).metrics()):
+        with pytest.raises(UserError, match=r"metrics\.jsonl can't be read: it has .* far more than a run writes"):
+            read(tmp_path)
+
+
+def test_metrics_with_far_too_many_names_are_refused(tmp_path: Path) -> None:
+    lines = (json.dumps({"step": step, f"name {step}": 1.0}) for step in range(2000))
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="2,001 different names"):
+        Run(tmp_path).metrics()
 
 
 def test_a_metric_that_some_lines_lack_is_none_there(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vae_dist.checkpoint.load import Checkpoint, DamagedCheckpointError, find_ch
 from vae_dist.errors import UserError
 from vae_dist.models import BuildModel, Model, build_model
 from vae_dist.models.given import as_builder
-from vae_dist.models.skeleton import TooManyTensorsError, skeleton
+from vae_dist.models.skeleton import MOST_TENSORS, TooManyTensorsError, skeleton
 
 MODEL, AVERAGED = "model", "ema"  # groups of tensors
 SPARE = 1000  # tensors that a model may make and replace while it is built
@@ -55,10 +55,10 @@ def model_of(checkpoint: Checkpoint, *, ema: bool = True, build: BuildModel | No
 def _without_memory(checkpoint: Checkpoint, build: BuildModel, tensors: int) -> Model:
     """Build the model without memory for its weights, as long as it has about as many tensors as the file."""
     try:
-        return skeleton(build, checkpoint.state.image_shape, 2 * tensors + SPARE)
+        return skeleton(build, checkpoint.state.image_shape, min(2 * tensors + SPARE, MOST_TENSORS))
     except TooManyTensorsError as error:
         raise DamagedCheckpointError(
-            f"{checkpoint.path} doesn't fit its config: it holds {tensors:,} tensors, and that model has many more."
+            f"{checkpoint.path} doesn't fit its config: it holds {tensors:,} tensors, and that model has far more."
         ) from error
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise DamagedCheckpointError(f"{checkpoint.path} doesn't fit together: no model has its sizes.") from error
