@@ -2,7 +2,7 @@
 
 import reprlib
 
-LONGEST = 4_000  # characters of a message
+LONGEST, LONGEST_VALUE = 4_000, 200  # characters of a message, and of a value in it
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
@@ -18,7 +18,8 @@ def printable(text: str, longest: int = LONGEST) -> str:
 
 def quoted(value: object) -> str:
     """Return a value as Python writes it, cut: of one that is large, the whole is never written."""
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def _escaped(character: str) -> str:

@@ -35,6 +35,7 @@ from vae_dist.config import Config, parse_config
 from vae_dist.data import Dataset
 from vae_dist.errors import UsageError, UserError
 from vae_dist.json_files import read_json
+from vae_dist.printable import printable
 
 CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 DTYPES = {
@@ -49,6 +50,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+LONGEST_NAME = 200  # characters of a tensor's, as they are shown
 MOST_HEADER_BYTES = 1 << 24  # names and shapes of a group, some hundred bytes a tensor
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -151,7 +153,7 @@ def _compare(path: Path, found: Mapping[str, TensorSpec | None], expected: Mappi
     if unfit := found.keys() ^ expected.keys():
         key = min(unfit)
         fault = "missing" if key in expected else "unknown"
-        raise DamagedCheckpointError(f"{path} doesn't fit its config: {key} is {fault}.")
+        raise DamagedCheckpointError(f"{path} doesn't fit its config: {printable(key, LONGEST_NAME)} is {fault}.")
     for key, spec in found.items():
         if spec != expected[key]:
             is_what = f"{spec.shape} of {spec.dtype}" if spec else "of an unknown type"
