@@ -19,8 +19,10 @@ from vae_dist.distributed.launcher import follow_launcher
 from vae_dist.distributed.launcher_env import check_variables, requested_processes, requested_rank
 from vae_dist.distributed.signals import EXIT_CODES
 from vae_dist.errors import UsageError, UserError, is_lack_of_memory
+from vae_dist.printable import printable
 
 Parameters = ParamSpec("Parameters")
+LONGEST_TRACEBACK = 100_000  # characters
 
 
 def run(app: typer.Typer) -> None:
@@ -54,7 +56,7 @@ def _exit_code(app: typer.Typer) -> int:
             if error.format_message():  # empty where help was shown, because there was nothing else
                 _print_error(sentence(error, sys.argv[1:]))
             return UsageError.exit_code
-        traceback.print_exc(file=sys.__stderr__)  # a mistake of ours
+        print(printable(traceback.format_exc(), LONGEST_TRACEBACK), file=sys.__stderr__)  # a mistake of ours
         return 1
     return code if isinstance(code, int) else 0
 
@@ -109,7 +111,7 @@ def _message(error: Exception) -> str | None:
 
 
 def _print_error(message: str, stream: TextIO | None = None) -> None:
-    print(f"Error: {message}", file=stream or sys.stderr)
+    print(f"Error: {printable(message)}", file=stream or sys.stderr)
 
 
 def _print_warning(
@@ -120,7 +122,7 @@ def _print_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"Warning: {message}", file=sys.stderr)
+    print(f"Warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _leave(code: int) -> None:

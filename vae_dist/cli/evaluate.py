@@ -12,6 +12,7 @@ import typer
 
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, Seed, open_checkpoint
+from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -149,7 +150,7 @@ def _table(checkpoint: "Checkpoint", result: "EvalResult") -> "Table":
     from rich.text import Text
 
     table = Table(
-        title=f"{checkpoint.config.data.name}, {result.split} split, {result.images:,} images",
+        title=Text(f"{printable(checkpoint.config.data.name)}, {result.split} split, {result.images:,} images"),
     )
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -184,7 +185,7 @@ def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
 def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
     weights = "averaged (EMA)" if _is_averaged(checkpoint) else "raw"
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
-    return (
+    return printable(
         f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; {targets[result.binarization]}; "
         f"{checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; seed {result.seed}; {result.precision}"
     )

@@ -19,6 +19,7 @@ def info(run: RunPath = None, checkpoint: CheckpointPath = None, best: Best = Fa
     from rich.text import Text
 
     from vae_dist.errors import UserError
+    from vae_dist.printable import printable
 
     facts = _machine()
     try:
@@ -29,7 +30,7 @@ def info(run: RunPath = None, checkpoint: CheckpointPath = None, best: Best = Fa
         facts["newest run"] = str(error)
     table = Table.grid(padding=(0, 2))
     for name, fact in facts.items():
-        table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
+        table.add_row(Text(name, style="bold"), Text(printable(fact), overflow="fold"))
     Console().print(table)
 
 

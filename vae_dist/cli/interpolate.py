@@ -8,6 +8,7 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, Seed, load_on_device, open_checkpoint
 from vae_dist.errors import UsageError
+from vae_dist.printable import printable
 
 
 @handle_errors
@@ -45,4 +46,4 @@ def interpolate(
         ends = sample_latents(model, 2, seed=seed)
     origin = Origin.of(found, "interpolate", None if start else seed)
     save_frames(out, interpolation_frames(model, ends, steps, method), origin.metadata())
-    print(f"{out}: {origin}")
+    print(printable(f"{out}: {origin}"))

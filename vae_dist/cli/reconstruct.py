@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, load_on_device, open_checkpoint
 from vae_dist.errors import UserError
+from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def reconstruct(
     originals = read_images(paths, model.image_shape, levels) if paths else _held_out_images(found)
     origin = Origin.of(found, "reconstruct")
     save_picture(out, reconstruction_figure(model, originals), origin.metadata())
-    print(f"{out}: {origin}")
+    print(printable(f"{out}: {origin}"))
 
 
 def _with_inputs_repeated(arguments: Sequence[str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from vae_dist.cli.options import (
     load_on_device,
     open_checkpoint,
 )
+from vae_dist.printable import printable
 
 MOST_SAMPLES = 10_000  # in one picture
 
@@ -45,4 +46,4 @@ def sample(
     model = load_on_device(found)
     origin = Origin.of(found, "sample", seed)
     save_picture(out, sample_figure(model, n, seed=seed, temperature=temperature), origin.metadata())
-    print(f"{out}: {origin}")
+    print(printable(f"{out}: {origin}"))

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Side
 
 Binarization = Literal["dynamic", "static", "none"]
 Binarize = Annotated[
@@ -69,7 +69,7 @@ class FolderConfig(Kind):
 
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
-    size: Count | None = Field(None, description="pixels, height and width; null: the pictures' own")
+    size: Side | None = Field(None, description="pixels, height and width; null: the pictures' own")
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     binarize: Binarize = "dynamic"
     val_size: ValSize = None

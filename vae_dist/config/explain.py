@@ -2,10 +2,10 @@
 
 import difflib
 import re
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import ErrorDetails
 
@@ -13,12 +13,13 @@ from vae_dist.config.aliases import EPOCH, KIND, is_in_epochs, keys_called, list
 from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.section import Kinds, Section, sections_in
 from vae_dist.config.words import in_words, words_of
+from vae_dist.printable import printable
+from vae_dist.printable import quoted as quoted_in_python
 
 OTHER_SETS = " Other sets are read as a folder of pictures: data.name=folder and data.root=FOLDER."
 COUNTABLE = ("list", "number", "path", "whole number")
-LONG = 128  # bits of a number that is not written out
-BRIEF = reprlib.Repr()
-BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 2, 80, 40, 80
+LONGEST_KEY = 100  # characters that are shown
+MOST_MISTAKES = 10  # that are explained
 
 
 class Place(NamedTuple):
@@ -30,10 +31,18 @@ class Place(NamedTuple):
     kinds: Mapping[str, type[Section]]  # that the section could be, by name
 
 
+def explain_all(error: ValidationError, explain_one: Callable[[ErrorDetails], str]) -> list[str]:
+    """Put errors into sentences: the first few, each once, and how many more there are."""
+    details = error.errors(include_url=False)
+    sentences = list(dict.fromkeys(map(explain_one, details[:MOST_MISTAKES])))
+    more = len(details) - MOST_MISTAKES
+    return [*sentences, f"{more:,} more mistakes."] if more > 0 else sentences
+
+
 def explain(error: ErrorDetails, root: type[Section]) -> str:
     """Put an error in a config of class `root` into a sentence, which names the nearest right key or kind."""
     place = _locate(error["loc"], root)
-    key = ".".join(place.keys) or "config"
+    key = printable(".".join(place.keys), LONGEST_KEY) or "config"
     match error["type"]:
         case "extra_forbidden" | "invalid_key":
             return f"unknown key {key}{_instead(place, root)}"
@@ -64,13 +73,11 @@ def quoted(value: Any) -> str:
     """Write a value in one line as YAML has it, cut where it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    if isinstance(value, int) and value.bit_length() > LONG:
-        return f"{hex(value)[:20]}..."  # Python refuses to write thousands of digits out
-    return BRIEF.repr(value)
+    return quoted_in_python(value)
 
 
 def _as_word(value: Any) -> str:
-    return value if isinstance(value, str) else quoted(value)
+    return value[:LONGEST_KEY] if isinstance(value, str) else quoted(value)
 
 
 def _locate(location: Sequence[int | str], root: type[Section]) -> Place:
@@ -130,6 +137,8 @@ def _hint(value: Any, schema: Mapping[str, Any], *, is_part: bool) -> str:
 def _instead(place: Place, root: type[Section]) -> str:
     """Return what could be meant by an unknown key: another kind's, one with a similar name, or one elsewhere."""
     *above, name = place.keys
+    if len(name) > LONGEST_KEY:
+        return "."
     known = {".".join([*above, key]): key for key in place.section.model_fields}
     called = [key for key in keys_called(name) if key in known]
     others = [kind for kind, section in place.kinds.items() if name in section.model_fields]

@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vae_dist.config.aliases import is_in_epochs, nearest
-from vae_dist.config.explain import explain, key_meant, key_of
+from vae_dist.config.explain import explain, explain_all, key_meant, key_of
 from vae_dist.config.schema import Config, all_fields, all_kinds
 from vae_dist.config.section import Kinds, Section
 from vae_dist.config.shipped import shipped_configs
+from vae_dist.config.yaml_text import MOST_BYTES, parse_yaml
 from vae_dist.errors import UsageError
+from vae_dist.json_files import read_bounded
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -50,8 +51,8 @@ def parse_config(content: Any, origin: str, overridden: Sequence[str] = ()) -> C
         cause = error if isinstance(error, ValidationError) else error.__cause__
         if not isinstance(cause, ValidationError):
             raise
-        lines = [_with_origin(detail, origin, overridden) for detail in cause.errors()]
-        raise UsageError("\n".join(dict.fromkeys(lines))) from cause
+        lines = explain_all(cause, lambda detail: _with_origin(detail, origin, overridden))
+        raise UsageError("\n".join(lines)) from cause
 
 
 def override_meant(option: str, value: str) -> str | None:
@@ -97,29 +98,19 @@ def _with_origin(error: ErrorDetails, origin: str, overridden: Sequence[str]) ->
     return f"{origin}: {line}"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a mapping, as PyYAML does."""
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"{key.value} is there twice"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _parse_yaml(text: str | bytes, origin: str) -> Any:
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
-    except Exception as error:  # PyYAML's constructors raise a dozen kinds
-        raise UsageError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{origin} is no YAML: {error}.") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    content = _parse_yaml(path.read_bytes(), str(path))
+    try:
+        text = read_bounded(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {error}.") from error
+    content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no config: sections such as `model:` are expected at its top.")
     return {key: {} if value is None else value for key, value in content.items()}  # an empty section

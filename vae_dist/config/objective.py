@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vae_dist.config.section import Count, CountOrZero, Kind, Kinds, Number
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Number, PerStep
 
 
 class BaseObjectiveConfig(Kind):
@@ -13,8 +13,8 @@ class BaseObjectiveConfig(Kind):
     kind: str
     beta: Number = Field(1.0, ge=0, description="weight of the rate after warm-up")
     warmup_steps: CountOrZero = Field(0, description="steps over which beta rises linearly from 0")
-    samples: Count = Field(1, description="posterior draws an image")
-    final_samples: Count | None = Field(None, description="posterior draws an image at the end; null: as before")
+    samples: PerStep = Field(1, description="posterior draws an image")
+    final_samples: PerStep | None = Field(None, description="posterior draws an image at the end; null: as before")
     final_from: Number = Field(0.9, gt=0, lt=1, description="share of the run after which there are `final_samples`")
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from vae_dist.config.data import DataConfig, DigitsConfig
-from vae_dist.config.explain import explain
+from vae_dist.config.explain import explain, explain_all
 from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.model import FlatModelConfig, GivenModelConfig, MLPConfig, ModelConfig
 from vae_dist.config.objective import ELBOConfig, IWAEConfig, ObjectiveConfig
@@ -38,8 +38,8 @@ class Config(Section):
         try:
             super().__init__(**sections)
         except ValidationError as error:
-            lines = [explain(detail, type(self)) for detail in error.errors()]
-            raise UsageError("\n".join(dict.fromkeys(lines))) from error
+            lines = explain_all(error, lambda detail: explain(detail, type(self)))
+            raise UsageError("\n".join(lines)) from error
 
     @model_validator(mode="after")
     def _likelihood_fits_the_data(self) -> Self:

@@ -38,6 +38,13 @@ Whole = Annotated[int, BeforeValidator(_as_whole), Field(strict=True)]
 # Larger numbers are slips of the finger, and torch can't hold them.
 Count = Annotated[Whole, Field(gt=0, lt=2**31)]
 CountOrZero = Annotated[Whole, Field(ge=0, lt=2**31)]
+# Far more than anything that was ever trained: what others wrote is not built before it is in bounds.
+Width = Annotated[Whole, Field(gt=0, lt=2**20 + 1)]  # units, channels, dimensions
+Layers = Annotated[Whole, Field(gt=0, lt=1001)]
+LayersOrZero = Annotated[Whole, Field(ge=0, lt=1001)]
+Side = Annotated[Whole, Field(gt=0, lt=2**16 + 1)]  # of a picture, in pixels
+PerStep = Annotated[Whole, Field(gt=0, lt=2**20 + 1)]  # images, draws
+Threads = Annotated[Whole, Field(gt=0, lt=1025)]
 # YAML 1.1 reads a bare on or off as a truth value.
 Switch = Annotated[
     Literal["auto", "on", "off"],

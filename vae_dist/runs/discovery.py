@@ -19,7 +19,7 @@ def newest_run() -> Path:
     Raises:
         UserError: there is none.
     """
-    found = [path.parent for path in RUNS.glob(f"*/{CHECKPOINTS}") if any(path.iterdir())]
+    found = [path.parent for path in RUNS.glob(f"*/{CHECKPOINTS}") if path.is_dir() and any(path.iterdir())]
     if not found:
         raise UserError(
             f"There is no trained model under {RUNS}/: train one with `vae-dist train`, or give the folder of a run."

@@ -139,9 +139,11 @@ def _load_same_dataset(
     expected = state.data if state else process_group.broadcast_json(digests)
     whose = "the run was begun with" if state else "process 0 has"
 
+    other_shape = state is not None and state.image_shape != dataset.image_shape
+
     def compare() -> None:
         for split in digests:
-            if expected.get(split, digests[split]) != digests[split]:
+            if other_shape or expected.get(split, digests[split]) != digests[split]:
                 raise UsageError(
                     f"The {split} images of {dataset.name} ({dataset.origin}) are not those that {whose}. "
                     "Point data.root or VAE_DIST_DATA to those, or give another --out."

@@ -22,7 +22,8 @@ from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
 from vae_dist.inference.origin import Origin
 from vae_dist.optim.schedules import Scheduled, is_due
-from vae_dist.runs.writer import RunWriter, Status
+from vae_dist.runs.run import Status
+from vae_dist.runs.writer import RunWriter
 from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diverged
 from vae_dist.training.metrics import AsyncMetrics
 from vae_dist.training.profiler import profiled
