@@ -15,7 +15,7 @@ from typing import ParamSpec, TextIO
 import typer
 
 from vae_dist.distributed.launcher import follow_launcher
-from vae_dist.distributed.launcher_env import check_variables, requested_processes, requested_rank
+from vae_dist.distributed.launcher_env import check_variables, number, requested_processes, requested_rank
 from vae_dist.distributed.signals import EXIT_CODES
 from vae_dist.errors import UserError
 
@@ -38,8 +38,9 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # not every terminal has a −
-    if requested_rank() > 0:  # what all ranks would say alike, rank 0 says
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if rank := requested_rank():  # what all ranks would say alike, rank 0 says; errors, the first one of each machine
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        sys.stderr = sys.stdout if number("LOCAL_RANK", rank) else sys.stderr
     try:
         app(prog_name=app.info.name)
     except SystemExit as end:
