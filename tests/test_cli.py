@@ -20,7 +20,8 @@ HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safe
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_nothing_heavy(command: str) -> None:
     program = (
-        "import sys\n"
+        "import os, sys\n"
+        "os._exit = sys.exit\n"
         f"sys.argv = ['vae-dist', *{command.split()!r}, '--help']\n"
         "from vae_dist.cli import main\n"
         "try:\n    main()\n"

@@ -36,6 +36,8 @@ PARSING_SCRIPTS = {
     "configuration": "configuration",
     "fingerprints": "fingerprints",
     "reproduce": "reproduce",
+    "soak": "soak",
+    "two_hosts": "two_hosts",
 }
 
 

@@ -153,14 +153,18 @@ def _train_in(
         if console is not None:
             console.print(f"{writer.path} is finished: {state.step:,} steps.", highlight=False)
         return "finished", state.step
+    trainer = None
     try:
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
-            setup = set_up(writer, config, given, process_group, console, state, checkpoint)
-            return Trainer(writer, config, process_group, signals, setup).run()
+            setup = set_up(writer, config, given, process_group, signals, console, state, checkpoint)
+            trainer = Trainer(writer, config, process_group, signals, setup)
+            return trainer.run()
     except (Exception, KeyboardInterrupt) as error:
         if process_group.is_rank_zero:
             ended: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(Exception):  # the disk may be what failed
                 step = writer.saved_step or (state.step if state else 0)
                 writer.set_status(ended, step, config.train.steps, str(error) or None)
+            if trainer is not None and ended == "failed":
+                trainer.leave_pictures()
         raise

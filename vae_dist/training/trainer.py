@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
 from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
+from vae_dist.models import Model
 from vae_dist.optim.schedules import Scheduled, is_due
 from vae_dist.runs.writer import RunWriter, Status
 from vae_dist.training.divergence import check_skipped
@@ -54,19 +55,45 @@ class Trainer:
             How it ended, and after which step.
         """
         reporter = self._setup.reporter
+        reporter.start()
         try:
             self._train()
             if self._stop is None:
-                draw = partial(write_run_figures, self._setup.train_state.averaged, self._setup.dataset)
-                self._group.on_rank_zero(lambda: draw(self._config.seed, self._run.images))
+                self._group.on_rank_zero(self._draw)
             self._set_status(self._stop or "finished")
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._lost_steps()) from None
         finally:
             reporter.stop(self._step)
         if self._stop is not None:
             reporter.print(f"Stopped at step {self._step:,}. {self._run.command_to_go_on} goes on from there.")
+            self._group.on_rank_zero(self.leave_pictures)
         else:
             reporter.print(_closing_words(self._run.path))
         return self._stop or "finished", self._step
+
+    def leave_pictures(self) -> None:
+        """Draw the pictures of a run that stopped or failed, unless weights aren't finite; any signal ends that."""
+        with suppress(Exception, KeyboardInterrupt), self._signals.raised_at_once():
+            if self._step and all(parameter.isfinite().all() for parameter in self._averaged.parameters()):
+                self._draw()
+
+    def _draw(self) -> None:
+        write_run_figures(self._averaged, self._setup.dataset, self._config.seed, self._run.images)
+
+    @property
+    def _averaged(self) -> Model:
+        return self._setup.train_state.averaged
+
+    def _lost_steps(self) -> str:
+        """Return what a second Ctrl-C costs, in a sentence."""
+        saved = self._setup.state.step if self._run.saved_step is None else self._run.saved_step
+        lost = self._step - saved
+        if not lost:
+            return f"Stopped at once, at step {self._step:,}; no step is lost."
+        steps = "1 step is" if lost == 1 else f"{lost:,} steps are"
+        where = f"the checkpoint of step {saved:,}" if saved else "the beginning"
+        return f"Stopped at once: {steps} lost. {self._run.command_to_go_on} goes on from {where}."
 
     def _train(self) -> None:
         if self._should_stop():
@@ -161,8 +188,9 @@ class Trainer:
         """Score the averaged weights on the validation split; None without one, or if a signal stops the run."""
         if "val" not in self._setup.dataset.splits:
             return None
-        averaged = self._setup.train_state.averaged
-        return evaluate(averaged, self._setup.dataset, "val", process_group=self._group, should_stop=self._should_stop)
+        return evaluate(
+            self._averaged, self._setup.dataset, "val", process_group=self._group, should_stop=self._should_stop
+        )
 
     def _should_stop(self) -> bool:
         """Return whether any process was asked to stop."""
