@@ -16,6 +16,7 @@ from tests.programs import Program
 from tests.ranks import call_on
 from vae_dist.distributed.launcher import free_port, rank_environment
 from vae_dist.distributed.launcher_env import has_launcher, number
+from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import _store, join_process_group
 from vae_dist.errors import UsageError, UserError
 
@@ -182,6 +183,18 @@ def join_with(variable: str, value: str) -> None:
         join_process_group(timeout_s=60)
     except UserError as error:
         print(error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Application timeout caused pair closure", "Connection reset by peer", "Operation timed out!", "NCCL error: …"],
+)
+def test_what_gloo_and_nccl_say_of_a_lost_process_is_one_sentence(words: str) -> None:
+    with (
+        pytest.raises(UserError, match=r"was lost\. Start it again\."),
+        ProcessGroup(size=2).lost_peer_errors("Start it again."),
+    ):
+        raise RuntimeError(words)
 
 
 def test_the_first_process_of_each_machine_reports_errors(tmp_path: Path) -> None:
