@@ -23,7 +23,8 @@ HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safe
 def test_help_imports_nothing_heavy(command: str) -> None:
     option = "-h" if len(command) % 2 else "--help"
     program = (
-        "import sys\n"
+        "import os, sys\n"
+        "os._exit = sys.exit\n"
         f"sys.argv = ['vae-dist', *{command.split()!r}, '{option}']\n"
         "from vae_dist.cli import main\n"
         "try:\n    main()\n"

@@ -41,7 +41,8 @@ def accelerator() -> Iterator[Accelerator]:
 def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
     pipe = Pipe()
     reporter = Reporter(Console(file=pipe, force_terminal=True), [], Config(), 100, 0)
-    reporter.start({"run": "here"})
+    reporter.summary({"run": "here"})
+    reporter.start()
     pipe.closed_there = True
     reporter.stop(1)
     reporter.print("Finished.")

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from contextlib import suppress
 from functools import partial, partialmethod
 from pathlib import Path
@@ -23,6 +26,7 @@ from vae_dist import training
 from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.config import Config, TrainConfig, load_config, shipped_configs
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.inference.evaluation import evaluate
 from vae_dist.models import initial_model
@@ -221,6 +225,7 @@ def test_training_goes_on_without_compilation_where_it_fails(tmp_path: Path) -> 
     result = run(*command, cwd=tmp_path, CXX="/bin/false", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
     assert result.returncode == 0, result.stderr
     assert "torch.compile failed" in result.stderr
+    assert re.search(r"run +x.*data +digits.*compiling …\n.*Finished", result.stdout, re.DOTALL)
     assert find_checkpoint(tmp_path / "x").state.resolved.compile is False
 
 
@@ -229,7 +234,63 @@ def test_a_compilation_that_fails_without_a_message_falls_back_too() -> None:
         raise MemoryError
 
     with pytest.warns(UserWarning, match=r"torch.compile failed \(MemoryError\)"):
-        assert not compile_or_fall_back(nn.Linear(1, 1), fail, ProcessGroup())
+        assert not compile_or_fall_back(nn.Linear(1, 1), fail, ProcessGroup(), StopSignals())
+
+
+def test_a_signal_while_compiling_stops_at_once_and_decides_nothing() -> None:
+    module, group = nn.Linear(1, 1), ProcessGroup()
+    with StopSignals() as signals:
+        for number in (signal.SIGTERM, signal.SIGINT):  # the second before the trial
+            assert compile_or_fall_back(module, lambda: os.kill(os.getpid(), number), group, signals)  # noqa: B023
+            assert module._compiled_call_impl is None
+    assert signals.reason == "preempted"
+
+
+def test_a_signal_to_a_trial_does_not_reach_the_compilers() -> None:
+    """They have a session of their own, and are let end what they write, though the signal ends the trial."""
+    compilers: list[subprocess.Popen[Any]] = []
+
+    def trial() -> None:
+        compilers.append(subprocess.Popen(["sh", "-c", "sleep 0.5; ps -o sid= $$"], stdout=subprocess.PIPE, text=True))
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            compilers[0].wait()
+        except BaseException:
+            compilers[0].kill()  # as subprocess.run does
+            raise
+
+    with StopSignals() as signals:
+        assert compile_or_fall_back(nn.Linear(1, 1), trial, ProcessGroup(), signals)
+    assert signals.reason == "interrupted"
+    assert compilers[0].returncode is None
+    assert int(compilers[0].communicate()[0]) != os.getsid(0)
+    assert compilers[0].returncode == 0
+    assert subprocess.Popen.__name__ == "Popen"
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_torn_library_in_inductors_cache_is_deleted_and_compiled_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torn, attempts = [tmp_path / "ab" / name for name in ("cab.main.so", "cad.so")], 0
+    torn[0].parent.mkdir()
+
+    def trial() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1 or stays:
+            for library in torn:
+                library.touch()
+            raise ImportError(f"{torn[0]}: file too short")
+
+    with warnings.catch_warnings(action="always", record=True) as warned:
+        assert compile_or_fall_back(nn.Linear(1, 1), trial, ProcessGroup(), StopSignals()) is not stays
+    assert attempts == 2
+    assert stays or not any(library.exists() for library in torn)
+    assert [str(warning.message) for warning in warned] == (
+        [f"torch.compile failed ({torn[0]}: file too short); training goes on without it."] if stays else []
+    )
 
 
 def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +304,7 @@ def test_every_compiled_run_of_a_process_is_compiled(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
     for number in range(1, 11):
         module = nn.Sequential(nn.Linear(number, 1))
-        assert compile_or_fall_back(module, partial(module, torch.ones(1, number)), ProcessGroup())
+        assert compile_or_fall_back(module, partial(module, torch.ones(1, number)), ProcessGroup(), StopSignals())
         assert len(graphs) == number
 
 

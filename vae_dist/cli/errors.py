@@ -6,18 +6,21 @@
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TextIO
+from contextlib import suppress
+from typing import NoReturn, ParamSpec, TextIO
 
 import typer
 
 from vae_dist.cli.mistakes import sentence
 from vae_dist.distributed.launcher import follow_launcher
-from vae_dist.distributed.launcher_env import check_variables, requested_processes, requested_rank
-from vae_dist.distributed.signals import EXIT_CODES
+from vae_dist.distributed.launcher_env import check_variables, number, requested_rank
+from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, ctrl_c_raises, let_ctrl_c_end_quietly
 from vae_dist.errors import UsageError, UserError, is_lack_of_memory
 from vae_dist.printable import printable
 
@@ -27,6 +30,7 @@ LONGEST_TRACEBACK = 100_000  # characters
 
 def run(app: typer.Typer) -> None:
     """Run the program in this process, and exit with its code."""
+    let_ctrl_c_end_quietly()
     try:
         check_variables()
     except UserError as error:
@@ -41,8 +45,10 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # not every terminal has a −
-    if requested_rank() > 0:  # what all ranks would say alike, rank 0 says
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if rank := requested_rank():  # what all ranks would say alike, rank 0 says; errors, the first one of each machine
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        sys.stderr = sys.stdout if number("LOCAL_RANK", rank) else sys.stderr
+    sys.unraisablehook = _end_if_interrupted
     _leave(_exit_code(app))
 
 
@@ -70,9 +76,10 @@ def handle_errors(command: Callable[Parameters, None]) -> Callable[Parameters, N
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            print("Stopped.", file=sys.stderr)
+            with ctrl_c_raises():
+                command(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            print(str(interrupt) or "Stopped.", file=sys.stderr)
             raise typer.Exit(EXIT_CODES["interrupted"]) from None
         except (UserError, OSError, RuntimeError, MemoryError) as error:
             message = _message(error)
@@ -125,10 +132,24 @@ def _print_warning(
     print(f"Warning: {printable(str(message))}", file=sys.stderr)
 
 
-def _leave(code: int) -> None:
-    if requested_processes() > 1:
-        # gloo's threads may still hold tensors, and abort a process that takes the interpreter down around them.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+def _end_if_interrupted(unraisable: "sys.UnraisableHookArgs") -> None:
+    """End the program where a Ctrl-C hit code that can't raise, as finalizers; Python would print a traceback."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        _leave(EXIT_CODES["interrupted"])
+    sys.__unraisablehook__(unraisable)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without the interpreter's farewell.
+
+    It would wait for compilers and other processes, show a traceback of a Ctrl-C, and take gloo's threads down while
+    they hold tensors, which aborts.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(code)

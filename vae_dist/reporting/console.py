@@ -34,16 +34,21 @@ class ProgressDisplay:
         self._metrics = ""
         self._bar: Progress | None = None
 
-    def start(self, summary: Mapping[str, str]) -> None:
-        """Print the summary and show the bar."""
+    def summary(self, facts: Mapping[str, str]) -> None:
+        """Print facts about the run by name."""
         if self._console is None:
             return
         table = Table.grid(padding=(0, 2))
-        for name, fact in summary.items():
+        for name, fact in facts.items():
             table.add_row(Text(name, style="bold"), Text(printable(fact), overflow="fold"))
         with self._tolerate_closed_terminal():
             self._console.print(table)
-            if self._console.is_terminal:
+
+    def start(self) -> None:
+        """Start the clock and show the bar."""
+        self._began = self._shown = time.monotonic()
+        with self._tolerate_closed_terminal():
+            if self._console is not None and self._console.is_terminal:
                 self._bar = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
                 self._task = self._bar.add_task("", total=self._steps, completed=self._first, metrics="", pace="")
                 self._bar.start()

@@ -154,10 +154,12 @@ def _train_in(
         if console is not None:
             console.print(printable(f"{writer.path} is finished: {state.step:,} steps."), highlight=False, markup=False)
         return "finished", state.step
+    trainer = None
     try:
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
             setup = set_up(writer, config, given, process_group, signals, console, state, checkpoint)
-            return Trainer(writer, config, process_group, signals, setup).run()
+            trainer = Trainer(writer, config, process_group, signals, setup)
+            return trainer.run()
     except Stopped as stopped:  # while the data were read
         step, reason = state.step if state else 0, stopped.reason
         process_group.on_rank_zero(lambda: writer.set_status(reason, step, config.train.steps))
@@ -170,4 +172,6 @@ def _train_in(
             with suppress(Exception):  # the disk may be what failed
                 step = writer.saved_step or (state.step if state else 0)
                 writer.set_status(ended, step, config.train.steps, str(error) or None)
+            if trainer is not None and ended == "failed":
+                trainer.leave_pictures()
         raise
