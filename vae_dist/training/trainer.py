@@ -61,6 +61,9 @@ class Trainer:
 
         Returns:
             How it ended, and after which step.
+
+        Raises:
+            UserError: the run diverged; checkpoints from before are kept.
         """
         reporter = self._setup.reporter
         try:
