@@ -64,6 +64,9 @@ class Trainer:
 
         Returns:
             How it ended, and after which step.
+
+        Raises:
+            UserError: the run diverged; checkpoints from before are kept.
         """
         reporter, command = self._setup.reporter, self._run.command_to_go_on
         reporter.start()
