@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 import time
@@ -378,6 +379,14 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(path: Path) -> None:
     commit(path.parent, snapshot(5))
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]
     assert Checkpoint.open(path).state.step == 5
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_replaced_and_not_waited_for(path: Path) -> None:
+    for place in (path.with_name("step-00000006"), path.with_name("step-00000006.tmp-abcd")):
+        os.mkfifo(place)
+    commit(path.parent, snapshot(6))
+    remove_leftovers(path.parent)
+    assert sorted(folder.name for folder in path.parent.iterdir()) == [path.name, "step-00000006"]
 
 
 def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:

@@ -52,9 +52,6 @@ def test_what_a_checkpoint_says_of_itself_is_escaped(vae_dist: Command, tmp_path
     config["model"] = {"kind": "given", "name": HOSTILE}
     (path / "config.json").write_text(json.dumps(config))
     resign(path)
-    for command in ("info", "sample"):
-        result = vae_dist(command, "--checkpoint", os.fspath(path))
-        shown = result.stdout + result.stderr
-        assert HARMLESS in shown.replace("\n", "").replace(" ", "") or command == "info"
-        assert not any(character in shown for character in HOSTILE if not character.isprintable())
-        assert r"\x1b[31mred" in shown
+    shown = vae_dist("info", "--checkpoint", os.fspath(path)).stdout
+    assert shown.count(r"\x1b[31mred") == 2
+    assert not any(character in shown for character in HOSTILE if not character.isprintable())

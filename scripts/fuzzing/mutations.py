@@ -164,8 +164,11 @@ def _change_tree(tree: Any, rng: random.Random) -> Any:
         places = list(_places(tree))
         if not places:
             return rng.choice(EXTREMES)
-        container, key = rng.choice(places)
-        rng.choice(CHANGES)(container, key, rng)
+        numbers = [(container, key) for container, key in places if type(container[key]) in (int, float)]
+        if numbers and rng.random() < 0.4:
+            _put_number(*rng.choice(numbers), rng)
+        else:
+            rng.choice(CHANGES)(*rng.choice(places), rng)
     return rng.choice(EXTREMES) if rng.random() < 0.02 else tree
 
 
@@ -182,7 +185,7 @@ def _put_extreme(container: Any, key: Any, rng: random.Random) -> None:
 
 
 def _put_number(container: Any, key: Any, rng: random.Random) -> None:
-    container[key] = rng.choice([-5, -1, 0, 7, 999, 10**5, 2**20, 2**31 - 1])
+    container[key] = rng.choice([-5, -1, 0, 7, 999, 2**20, 10**9, 10**15])
 
 
 def _drop(container: Any, key: Any, rng: random.Random) -> None:
