@@ -204,7 +204,7 @@ MISTAKES = {
     "a run given twice": (["sample", "a", "--checkpoint", "b"], 2, "give one of them"),
     "the best of no run": (["sample", "full", "--best"], 1, "There is no run full"),
     "too large data": (
-        ["train", "folder", "--set", "data.root=pictures", "--set", "data.size=1000000"],
+        ["train", "folder", "--set", "data.root=pictures", "--set", "data.size=65000"],
         1,
         "not enough memory for the data",
     ),

@@ -206,7 +206,6 @@ def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected
         ("optim.lr=.nan", "optim.lr is nan"),
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.betas=[0.9, 2]", "optim.betas has 2; it should be a list of 2, each a number from 0 and below 1."),
-        ("model.h_dim=0x" + 300 * "f", "model.h_dim is a number of 1,200 bits; it should be a whole number"),
         ("model.h_dim=1" + 20 * "0", "; it should be a whole number from 1 to 1,048,576."),
         ("model.prior={kind: flow, couplings: 0}", "couplings is 0; it should be a whole number from 1."),
         ("model.likelihood={kind: gaussian, sigma: -1}", "sigma is -1; it should be a number from 0.000001,"),
@@ -425,7 +424,7 @@ def test_what_is_quoted_is_cut_and_so_is_the_number_of_mistakes(tmp_path: Path) 
     with pytest.raises(UsageError) as refusal:
         load_config(file_with(tmp_path, "model: {" + ", ".join(f"k{number}: 1" for number in range(500)) + "}"))
     assert len(str(refusal.value).splitlines()) == 11
-    assert str(refusal.value).endswith(": 490 more mistakes.")
+    assert str(refusal.value).endswith("\n490 more mistakes.")
     with pytest.raises(UsageError, match="a number of 33,220 bits"):
         Config(train={"steps": 10**10_000})
 

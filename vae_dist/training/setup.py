@@ -94,9 +94,7 @@ def set_up(
         train_state.synchronize(process_group)
     else:
         _check_groups(run, state, train_state)
-        train_state.restore(checkpoint, process_group)
-        if accelerator.scaler is not None and state.scaler is not None:
-            accelerator.scaler.load_state_dict(dict(state.scaler))
+        _restore(train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
         run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state
     )
@@ -164,6 +162,18 @@ def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None
             f"{run.path} was written by a version that keeps other tensors ({', '.join(sorted(different))}): "
             "resume it with that one, or give another --out."
         )
+
+
+def _restore(
+    train_state: TrainState,
+    accelerator: Accelerator,
+    process_group: ProcessGroup,
+    state: State,
+    checkpoint: Checkpoint | None,
+) -> None:
+    train_state.restore(checkpoint, process_group)
+    if accelerator.scaler is not None and state.scaler is not None:
+        accelerator.scaler.load_state_dict(dict(state.scaler))
 
 
 def _build_loader(
