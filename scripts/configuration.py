@@ -2,14 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from vae_dist.config import Config, Kind, Section, all_kinds
+from vae_dist.config.aliases import listed
 from vae_dist.config.section import Kinds, sections_in
+from vae_dist.config.words import in_words
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 INTRODUCTION = """\
@@ -18,9 +20,9 @@ INTRODUCTION = """\
 <!-- Written by scripts/configuration from the classes in vae_dist/config: change those, and run it again. -->
 
 A config is a YAML file. A key or a section that is left out has its default, given below. `vae-dist train NAME` takes
-a shipped config (a file in [`vae_dist/configs/`](../vae_dist/configs), linked as `configs/`), and
-`vae-dist train my.yaml` one of your own; without a name it takes `quickstart`. The `config.yaml` in a run folder has
-every value written out.
+a shipped config (a file in [`vae_dist/configs/`](../vae_dist/configs), linked as `configs/`; `vae-dist configs` lists
+them), and `vae-dist train my.yaml` one of your own; without a name it takes `quickstart`. The `config.yaml` in a run
+folder has every value written out, and so has what `vae-dist train NAME --print-config` prints.
 
 ```yaml
 seed: 1
@@ -46,9 +48,10 @@ vae-dist train --set "model={kind: conv, prior: {kind: flow, couplings: 4}}"
 vae-dist train --set model=conv --set model.width=32
 ```
 
-**Mistakes.** An unknown key is an error that names the nearest known one, and a key of another kind is an error that
-names the kinds that have it. A key that stands twice in one mapping and a value out of range are errors, too. The exit
-code is 2.
+**Mistakes.** An unknown key is an error that names the nearest known one, also where another tool calls it so
+(`latent_dim`, `learning_rate`, `epochs`), and a key of another kind is an error that names the kinds that have it. A
+key that stands twice in one mapping and a value out of range are errors, too, which say what is expected. The exit code
+is 2. A whole number may be written as `1e4`; `null`, and not `None`, is no value.
 
 ## Values chosen for you
 
@@ -124,7 +127,7 @@ def _table(section: type[Section], prefix: str, names: Iterable[str]) -> Iterato
             default = getattr(field.default, mark.key)
             kinds = [f"`{kind}`" for kind in all_kinds()[key]]
             cells = [
-                f"section of kind {_listed(kinds)}",
+                f"section of kind {listed(kinds)}",
                 f"`{default}`",
                 field.description or f"see [{key}](#{_anchor(key)})",
             ]
@@ -133,47 +136,6 @@ def _table(section: type[Section], prefix: str, names: Iterable[str]) -> Iterato
             cells = [words, f"`{_value(schema[name]['default'])}`", field.description or words]
         row = " | ".join(cell.replace("|", r"\|") for cell in cells)
         yield f"| `{key}` | {row} |"
-
-
-def in_words(schema: Mapping[str, Any]) -> str:
-    """Write the type of a JSON schema out in words."""
-    match schema:
-        case {"anyOf": [*options]}:
-            return _listed([in_words(option) for option in options])
-        case {"enum": [*values]}:
-            return _listed([f"`{value}`" for value in values])
-        case {"const": value}:
-            return f"`{value}`"
-        case {"prefixItems": [first, *others]}:
-            return f"list of {len(others) + 1}, each a {in_words(first)}"
-        case {"type": "array", "items": {"enum": [*values]}}:
-            return f"list of {_listed([f'`{value}`' for value in values])}"
-        case {"type": "array", "items": items}:
-            return f"list, each a {in_words(items)}"
-        case {"type": "null"}:
-            return "`null`"
-        case {"type": "boolean"}:
-            return "`true` or `false`"
-        case {"type": "string", "format": "path"}:
-            return "path"
-        case {"type": "string"}:
-            return "text"
-        case {"type": "integer"}:  # its upper bound only catches slips of the finger
-            return f"whole number from {schema['minimum'] if 'minimum' in schema else schema['exclusiveMinimum'] + 1}"
-        case {"type": "number"}:
-            bounds = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
-            given = [f"{word} {_number(schema[bound])}" for bound, word in bounds.items() if bound in schema]
-            return " ".join(["number", " and ".join(given)]).rstrip()
-    raise NotImplementedError(f"There are no words for {schema} yet.")
-
-
-def _listed(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _value(default: Any) -> str:

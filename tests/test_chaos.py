@@ -54,7 +54,9 @@ def test_a_seed_always_gives_the_same_kills(chaos: ModuleType) -> None:
     assert {plan.checkpoints is None for plan in plans(1)} == {True, False}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("script", ["quickstart", "test", "chaos", "reproduce", "benchmark"])
+@pytest.mark.parametrize(
+    "script", ["quickstart", "test", "chaos", "fuzz", "reproduce", "benchmark", "soak", "two_hosts"]
+)
 def test_arguments_of_a_script_are_not_taken_for_extras_to_install(script: str) -> None:
     """A file that is sourced without arguments sees those of the script, and pip would get them."""
     (sourcing,) = [line for line in (SCRIPT.parent / script).read_text().splitlines() if line.startswith("source ")]

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
+import resource
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +30,7 @@ from vae_dist.checkpoint import (
 from vae_dist.config import Config
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError, UserError
-from vae_dist.models import build_model
+from vae_dist.models import build_model, initial_model
 from vae_dist.optim.ema import EMA
 from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
 from vae_dist.runs.writer import RunWriter
@@ -159,10 +162,169 @@ def test_tensors_that_the_config_does_not_call_for_are_refused(path: Path, tenso
 
 def test_a_config_that_asks_for_terabytes_takes_no_memory(path: Path) -> None:
     config = json.loads((path / "config.json").read_text())
-    config["model"]["h_dim"] = 2**31 - 1
+    config["model"]["h_dim"] = 2**20
     (path / "config.json").write_text(json.dumps(config))
     resign(path)
     with pytest.raises(UserError, match="doesn't fit its config"):
+        load_model(path)
+
+
+BOMBS: dict[str, dict[str, Any]] = {
+    "depth": {"h_dim": 2**20, "depth": 1000},
+    "couplings": {"prior": {"kind": "flow", "couplings": 1000, "width": 2**20}},
+    "pseudo-inputs": {"prior": {"kind": "vamp", "pseudo_inputs": 2**20}},
+    "blocks": {"kind": "conv", "blocks": 1000, "width": 2**20},
+    "groups": {"kind": "hierarchical", "groups": [1000, 1000, 1000], "blocks": 1000, "patch": 1, "width": 2**20},
+    "out of bounds": {"depth": 10**9},
+}
+
+
+@pytest.mark.parametrize("model", BOMBS.values(), ids=BOMBS)
+def test_a_model_that_is_larger_than_its_file_is_not_built(path: Path, model: dict[str, Any]) -> None:
+    """Every value alone is in its bounds but the last."""
+    (path / "config.json").write_text(json.dumps({"model": model}))
+    resign(path)
+    began, before = time.monotonic(), resident_bytes()
+    with pytest.raises(UserError, match=r"doesn't fit|it should be"):
+        load_model(path)
+    assert time.monotonic() - began < 10
+    assert resident_bytes() - before < 2**26
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            {"h_dim": 2**20, "depth": 9},
+            r"parameters, which take [\d,]+ GB with their gradient, and this machine has",
+        ),
+        ({"kind": "hierarchical", "groups": [1000], "blocks": 1000}, "more than 500 tensors. Lower its numbers"),
+    ],
+)
+def test_a_model_that_is_larger_than_the_machine_is_not_made(
+    model: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_dist.models.skeleton.MOST_TENSORS", 500)
+    with pytest.raises(UsageError, match=expected):
+        initial_model(Config.model_validate({"model": model}).model, SHAPE, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"step": -5}, "step"),
+        ({"step": 10**12}, "step"),
+        ({"step": 6}, "says step 6"),  # in a folder called step-00000005
+        ({"skipped_steps": 6}, "more steps were skipped and logged than taken"),
+        ({"skipped_steps": 2, "skipped_in_a_row": 3}, "more steps were skipped in a row"),
+        ({"skipped_steps": -1}, "skipped_steps"),
+        ({"window": {"steps": 6}}, "more steps were skipped and logged than taken"),
+        ({"window": {"steps": 1, "sums": {f"x{i}": 1.0 for i in range(1000)}}}, "window.sums"),
+        ({"image_shape": [60_000, 60_000, 60_000]}, "the images are too large"),
+        ({"resolved": {"precision": "fp32", "compile": False, "threads": -1}}, "resolved.threads"),
+        ({"resolved": {"precision": "fp32", "compile": False, "threads": 10**9}}, "resolved.threads"),
+        ({"groups": ["model", "model", "ema", "optimizer"]}, "there twice"),
+        ({"groups": ["../model"]}, "groups"),
+        ({"data": {"train": "x" * 100_000}}, "data.train"),
+        ({"scaler": {"scale": 1.0}}, "the loss scale is not whole"),
+        ({"val_neg_elbo": None, "format": 3}, "format"),
+    ],
+)
+def test_numbers_that_are_out_of_bounds_or_contradict_one_another_are_refused(
+    path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | changes))
+    resign(path)
+    with pytest.raises(UserError, match=expected) as refusal:
+        load_model(path)
+    assert len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["state.json", "config.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b"[" * 30 + b"]" * 30,
+        b"1" * 5000,
+        b'{"step": NaN}',
+        b'{"step": 1e999}',
+        b'{"step": 1, "step": 2}',
+        b'{"step": "\xff"}',
+        b" " * (1 << 20) + b"{}",
+    ],
+    ids=["lists", "objects", "deep", "digits", "nan", "overflow", "twice", "bytes", "long"],
+)
+def test_json_that_no_run_writes_is_refused_in_a_sentence(path: Path, name: str, content: bytes) -> None:
+    (path / name).write_bytes(content)
+    if name != "manifest.json":
+        resign(path)
+    with pytest.raises(UserError, match=rf"{name} can't be read: .{{1,80}}\.$"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/b", "", "x" * 200])
+def test_a_manifest_names_files_of_its_folder_only(path: Path, name: str) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": "0" * 64, "size": 1}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest\.json is not understood"):
+        load_model(path)
+
+
+def test_a_header_that_is_far_too_long_is_refused(path: Path) -> None:
+    content = (path / "ema.safetensors").read_bytes()
+    (path / "ema.safetensors").write_bytes((2**40).to_bytes(8, "little") + content[8:])
+    resign(path)
+    with pytest.raises(UserError, match=r"ema\.safetensors is damaged: its header is far too long"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: float) -> None:
+    written = snapshot(3)
+    written.tensors["ema"]["hidden_to_mu.bias"][1] = value
+    path = commit(tmp_path, written)
+    with pytest.raises(UserError, match=r"ema\.safetensors .*hidden_to_mu\.bias holds numbers that are not finite"):
+        load_model(path)
+    load_model(path, ema=False)
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 12345\n"
+
+
+def test_what_is_no_checkpoint_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is one file of a checkpoint, .* give the folder"):
+        load_model(path / "ema.safetensors")
+    with pytest.raises(UserError, match=r"state\.json is a file; give the folder"):
+        load_model(path / "state.json")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(path / "ema.safetensors", alone)
+    with pytest.raises(UserError, match=r"holds ema\.safetensors without the rest, .* copy it whole"):
+        load_model(alone)
+    (alone / "run.zip").touch()
+    with pytest.raises(UserError, match=r"holds an archive, run\.zip: unpack it"):
+        load_model(alone)
+    with pytest.raises(UserError, match=r"run\.zip is an archive: unpack it"):
+        load_model(alone / "run.zip")
+    (alone / "run.zip").unlink()
+    (alone / "ema.safetensors").write_text(POINTER)
+    for place in (alone, alone / "ema.safetensors"):
+        with pytest.raises(UserError, match=r"ema\.safetensors is a Git LFS pointer .* `git lfs pull`"):
+            load_model(place)
+
+
+@pytest.mark.parametrize("name", ["ema.safetensors", "state.json", "config.json", "manifest.json"])
+def test_a_pointer_in_a_checkpoint_is_named(path: Path, name: str) -> None:
+    (path / name).write_text(POINTER)
+    with pytest.raises(UserError, match=rf"{name} is a Git LFS pointer and not the file itself"):
         load_model(path)
 
 
@@ -217,6 +379,14 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(path: Path) -> None:
     commit(path.parent, snapshot(5))
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]
     assert Checkpoint.open(path).state.step == 5
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_replaced_and_not_waited_for(path: Path) -> None:
+    for place in (path.with_name("step-00000006"), path.with_name("step-00000006.tmp-abcd")):
+        os.mkfifo(place)
+    commit(path.parent, snapshot(6))
+    remove_leftovers(path.parent)
+    assert sorted(folder.name for folder in path.parent.iterdir()) == [path.name, "step-00000006"]
 
 
 def test_leftovers_of_killed_processes_are_removed(path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,16 +13,19 @@ from PIL import Image
 
 from tests.conftest import QUICK, Command, run
 from vae_dist import __version__
+from vae_dist.config import find_config, load_config, shipped_configs
 
-COMMANDS = ["train", "sample", "reconstruct", "interpolate", "evaluate", "info"]
+COMMANDS = ["train", "sample", "reconstruct", "interpolate", "evaluate", "info", "configs", "configs show"]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_nothing_heavy(command: str) -> None:
+    option = "-h" if len(command) % 2 else "--help"
     program = (
-        "import sys\n"
-        f"sys.argv = ['vae-dist', *{command.split()!r}, '--help']\n"
+        "import os, sys\n"
+        "os._exit = sys.exit\n"
+        f"sys.argv = ['vae-dist', *{command.split()!r}, '{option}']\n"
         "from vae_dist.cli import main\n"
         "try:\n    main()\n"
         f"except SystemExit as end:\n    assert end.code == 0\nprint([name for name in {HEAVY} if name in sys.modules])"
@@ -55,12 +59,17 @@ def test_sample_is_reproducible_and_grows_by_appending(
 ) -> None:
     model = copy_of(trained, tmp_path)
     first = vae_dist_started("sample", "--checkpoint", model)
-    assert (first.returncode, first.stdout) == (0, "images/samples.png\n")
+    written = f"images/samples.png: {model}, step 300, averaged (EMA) weights, seed 0\n"
+    assert (first.returncode, first.stdout) == (0, written)
     assert size_of(tmp_path / "images" / "samples.png") == (8 * 58 + 2, 8 * 58 + 2)
     again = vae_dist("sample", "--checkpoint", model, "--out", "again.png", "--n", "64")
     assert again.returncode == 0
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "images" / "samples.png").read_bytes()
-    assert (trained / "runs/quickstart/images/samples.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    with Image.open(trained / "runs/quickstart/images/samples.png") as own, Image.open(tmp_path / "again.png") as drawn:
+        assert own.tobytes() == drawn.tobytes()
+        facts = {"Software": f"vae-dist {__version__}", "step": "300", "weights": "averaged (EMA)", "seed": "0"}
+        assert own.info == {**facts, "command": "vae-dist train", "run": "runs/quickstart"}
+        assert drawn.info == {**facts, "command": "vae-dist sample", "run": model}
 
 
 def test_reconstruct_takes_any_pictures(
@@ -70,7 +79,14 @@ def test_reconstruct_takes_any_pictures(
     Image.new("L", (28, 28), 200).save(tmp_path / "b.jpg")
     model = copy_of(trained, tmp_path)
     two = vae_dist_started("reconstruct", "--input", "a.png", "--input", "b.jpg", "--checkpoint", model)
-    assert (two.returncode, two.stdout) == (0, "images/reconstructions.png\n")
+    assert (two.returncode, two.stdout) == (
+        0,
+        f"images/reconstructions.png: {model}, step 300, averaged (EMA) weights\n",
+    )
+    for inputs in (["a.png", "b.jpg"], ["."]):
+        again = vae_dist("reconstruct", model, "--input", *inputs, "--out", "out/again.png")
+        assert again.returncode == 0, again.stderr
+        assert size_of(tmp_path / "out" / "again.png") == size_of(tmp_path / "images" / "reconstructions.png")
     assert vae_dist("reconstruct", "--checkpoint", model, "--out", "val.png").returncode == 0
     assert size_of(tmp_path / "val.png")[0] == 8 * 58 + 2
 
@@ -105,6 +121,50 @@ def test_evaluate_labels_its_figures(vae_dist: Command, vae_dist_started: Comman
     assert record["nll"] <= record["neg_elbo"]
 
 
+def test_evaluate_says_before_it_opens_the_test_split(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
+    """The images that a run was trained on stand for another set that has a test split, too."""
+    for split in ("train", "val", "test"):
+        (tmp_path / "pictures" / split).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (8, 8), 30 * number).save(tmp_path / "pictures" / split / f"{number}.png")
+    overrides = (
+        *QUICK,
+        "--set",
+        "data={name: folder, root: pictures}",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "train.batch_size=6",
+    )
+    assert vae_dist("train", *overrides, "--out", "run").returncode == 0
+    chosen = vae_dist("evaluate", "run", "--k", "2", "--json")
+    assert "this opens the test split" in chosen.stderr
+    assert json.loads(chosen.stdout)["split"] == "test"
+    assert "opens" not in vae_dist("evaluate", "run", "--k", "2", "--split", "test").stderr
+
+
+def test_a_config_that_is_printed_is_a_config(vae_dist: Command, tmp_path: Path) -> None:
+    printed = vae_dist("train", "mnist-1min", "--print-config", "--set", "optim.lr=1e-3", "--precision", "bf16")
+    (tmp_path / "mine.yaml").write_text(printed.stdout)
+    assert load_config(tmp_path / "mine.yaml") == load_config(
+        find_config("mnist-1min"), ["optim.lr=1e-3", "train.precision=bf16"]
+    )
+    assert vae_dist("train", "mine.yaml", "--print-config").stdout == printed.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_shipped_configs_are_listed_and_shown(vae_dist: Command) -> None:
+    lines = vae_dist("configs").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped_configs())
+    assert vae_dist("configs", "show", "mnist-mlp").stdout == shipped_configs()["mnist-mlp"].read_text()
+
+
+def test_a_shell_completes_commands_and_configs(vae_dist: Command) -> None:
+    complete = partial(vae_dist, _VAE_DIST_COMPLETE="complete_bash")
+    assert complete(COMP_WORDS="vae-dist s", COMP_CWORD="1").stdout.split() == ["sample"]
+    assert complete(COMP_WORDS="vae-dist train quick", COMP_CWORD="2").stdout.split() == ["quickstart"]
+
+
 def test_info_describes_machine_and_run(vae_dist: Command, vae_dist_started: Command, trained: Path) -> None:
     description = vae_dist_started("info", cwd=trained).stdout
     assert "torch" in description
@@ -113,7 +173,7 @@ def test_info_describes_machine_and_run(vae_dist: Command, vae_dist_started: Com
 
 
 MISTAKES = {
-    "no images": (["sample", "--n", "0"], 2, "0 is not in the range"),
+    "no images": (["sample", "--n", "0"], 2, "--n is 0; it should be a whole number from 1 to 10,000."),
     "no run": (["sample"], 1, "train one with `vae-dist train`"),
     "no checkpoint": (["sample", "--checkpoint", "absent"], 1, "There is no absent"),
     "temperature": (["sample", "--temperature", "nan"], 2, "nan is no number"),
@@ -126,6 +186,28 @@ MISTAKES = {
     "no tracker": (["train", "--set", "tracking.trackers=[wandb]"], 2, "pip install 'vae-dist[wandb]'"),
     "a folder that is no run": (["train", "--out", "full"], 2, "full is no run and not empty"),
     "a file for a folder": (["train", "--out", "file.txt"], 1, "file.txt"),
+    "other names": (["train", "minst"], 2, "did you mean mnist-10min, "),
+    "an option that is a key": (["train", "--steps", "100"], 2, "did you mean --set train.steps=100?"),
+    "another tool's option": (["train", "--optimizer=adam"], 2, "did you mean --set optim=adamw?"),
+    "epochs": (["train", "--epochs", "10"], 2, "did you mean --set train.steps=STEPS? (an epoch is as many steps as"),
+    "resume": (["train", "--resume"], 2, "resuming is automatic"),
+    "another name of an option": (["sample", "--num-samples", "3"], 2, "did you mean --n?"),
+    "a value apart": (["train", "--set", "seed", "3"], 2, "--set seed: write it as section.key=value."),
+    "a similar run": (["sample", "quikstart"], 1, "There is no quikstart; did you mean runs/quickstart?"),
+    "a choice": (
+        ["evaluate", "--split", "tset"],
+        2,
+        "--split is tset; it should be test, val or train: did you mean test?",
+    ),
+    "a precision": (["train", "--precision", "bfloat16"], 2, "did you mean bf16?"),
+    "a command": (["generate"], 2, "did you mean sample?"),
+    "a run given twice": (["sample", "a", "--checkpoint", "b"], 2, "give one of them"),
+    "the best of no run": (["sample", "full", "--best"], 1, "There is no run full"),
+    "too large data": (
+        ["train", "folder", "--set", "data.root=pictures", "--set", "data.size=65000"],
+        1,
+        "not enough memory for the data",
+    ),
     "one end of two": (["interpolate", "--start", "x.png"], 2, "Give both --start and --end"),
 }
 
@@ -143,6 +225,10 @@ def test_a_mistake_is_one_clear_sentence(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     (tmp_path / "file.txt").touch()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "runs" / "quickstart" / "checkpoints").mkdir(parents=True)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("L", (8, 8)).save(tmp_path / "pictures" / name)
     result = call(*arguments)
     assert result.returncode == code, result.stderr
     assert complaint in " ".join(result.stderr.split())

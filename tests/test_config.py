@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +26,7 @@ from vae_dist.config import (
     SGDConfig,
     TrainConfig,
     VampPriorConfig,
+    aliases,
     all_kinds,
     differences,
     find_config,
@@ -32,6 +35,7 @@ from vae_dist.config import (
     parse_config,
     shipped_configs,
 )
+from vae_dist.config.schema import all_fields
 from vae_dist.errors import UsageError
 
 ALL_KINDS = {(section, kind): member for section, kinds in all_kinds().items() for kind, member in kinds.items()}
@@ -141,10 +145,19 @@ def test_a_key_of_another_kind_is_refused_with_the_kinds_that_have_it(
         ("model.z=3", "unknown key model.z; did you mean model.z_dim?"),
         ("model.prior={kind: flow, coupling: 3}", "model.prior.coupling; did you mean model.prior.couplings?"),
         ("model.couplings=3", "unknown key model.couplings; did you mean model.prior.couplings?"),
-        ("optim.learning_rate=3", "unknown key optim.learning_rate; known here are kind, lr, weight_decay"),
+        ("optim.banana=3", "unknown key optim.banana; known here are kind, lr, weight_decay"),
         ("h_dim=3", "unknown key h_dim; did you mean model.h_dim?"),
         ("trian.steps=3", "unknown key trian; did you mean train?"),
         ("train.stesp=3", "unknown key train.stesp; did you mean train.steps?"),
+        ("data.batch_size=3", "unknown key data.batch_size; did you mean train.batch_size?"),
+        ("latent_dim=3", "unknown key latent_dim; did you mean model.z_dim?"),
+        ("model.latent_size=3", "unknown key model.latent_size; did you mean model.z_dim?"),
+        ("optim.learning_rate=3", "unknown key optim.learning_rate; did you mean optim.lr?"),
+        ("train.learning_rate=3", "unknown key train.learning_rate; did you mean optim.lr?"),
+        ("optimizer=adam", "unknown key optimizer; did you mean optim?"),
+        ("optim.optimizer=adam", "unknown key optim.optimizer; did you mean optim.kind?"),
+        ("model.type=conv", "unknown key model.type; did you mean model.kind?"),
+        ("train.epochs=3", "did you mean train.steps? (an epoch is as many steps as the training images divided by"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_right_one(override: str, expected: str) -> None:
@@ -157,10 +170,14 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(override: str, exp
         ("model=cnov", "model.kind is 'cnov'; it should be {model}: did you mean conv?"),
         ("model.kind=cnov", "model.kind is 'cnov'; it should be {model}: did you mean conv?"),
         ("model.prior=flwo", "model.prior.kind is 'flwo'; it should be {model.prior}: did you mean flow?"),
-        ("data=imagenet", "data.name is 'imagenet'; it should be {data}."),
+        ("data=imagenet", "data.name is 'imagenet'; it should be {data}. Other sets are read as a folder of pictures"),
+        ("data.name=mnsit", "data.name is 'mnsit'; it should be {data}: did you mean mnist?"),
+        ("data=Fashion_MNIST", "data.name is 'Fashion_MNIST'; it should be {data}: did you mean fashion-mnist?"),
+        ("optim=adam", "optim.kind is 'adam'; it should be {optim}: did you mean adamw?"),
+        ("model.prior=gaussian", "model.prior.kind is 'gaussian'; it should be {model.prior}: did you mean normal?"),
         ("objective=3", "objective is 3; it should be {objective}."),
         ("optim.kind=[sgd]", "optim.kind is ['sgd']; it should be {optim}: did you mean sgd?"),
-        ("optim.kind=null", "optim.kind is None; it should be {optim}."),
+        ("optim.kind=null", "optim.kind is null; it should be {optim}."),
     ],
 )
 def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected: str) -> None:
@@ -173,18 +190,31 @@ def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("train.steps=-1", "train.steps is -1: it should be greater than 0"),
-        ("train.steps=many", "train.steps is 'many'"),
-        ("train=fast", "train is 'fast': it should be a valid dictionary"),
+        ("train.steps=-1", "train.steps is -1; it should be a whole number from 1."),
+        ("train.steps=many", "train.steps is 'many'; it should be a whole number from 1."),
+        ("train.steps=1.5", "train.steps is 1.5; it should be a whole number from 1."),
+        ("train.steps=true", "train.steps is true; it should be a whole number from 1."),
+        ("train=fast", "train is 'fast'; it should have keys of its own, such as steps."),
+        ("optim.lr=true", "optim.lr is true; it should be a number above 0."),
+        (
+            "optim.clip_norm=None",
+            "optim.clip_norm is 'None'; it should be a number above 0 or null: did you mean null?",
+        ),
+        ("train.profile=maybe", "train.profile is 'maybe'; it should be true or false."),
+        ("train.precision=bfloat16", "it should be auto, fp32, bf16 or fp16: did you mean bf16?"),
+        ("data.binarize=null", "data.binarize is null; it should be dynamic, static or none: did you mean none?"),
+        ("tracking.trackers=wandb", "it should be a list of tensorboard or wandb: did you mean [wandb]?"),
+        ("data={name: folder, root: 2024}", "data.root is 2024; it should be a path or null: write ./ before"),
+        ("optim.schedule=" + 300 * "x", "xxx...xxx"),
         ("optim.lr=.nan", "optim.lr is nan"),
         ("optim.betas=[0.9]", "optim.betas"),
-        ("optim.betas=[0.9, 2]", "optim.betas is 2: it should be less than 1"),
-        ("model.h_dim=1" + 20 * "0", "it should be less than 2147483648"),
-        ("model.prior={kind: flow, couplings: 0}", "model.prior.couplings is 0: it should be greater than 0"),
-        ("model.likelihood={kind: gaussian, sigma: -1}", "model.likelihood.sigma is -1: it should be greater than or"),
-        ("model.likelihood={kind: gaussian, sigma: 1.0e-50}", "sigma is 1e-50: it should be greater than or equal to"),
+        ("optim.betas=[0.9, 2]", "optim.betas has 2; it should be a list of 2, each a number from 0 and below 1."),
+        ("model.h_dim=1" + 20 * "0", "; it should be a whole number from 1 to 1,048,576."),
+        ("model.prior={kind: flow, couplings: 0}", "couplings is 0; it should be a whole number from 1."),
+        ("model.likelihood={kind: gaussian, sigma: -1}", "sigma is -1; it should be a number from 0.000001,"),
+        ("model.likelihood={kind: gaussian, sigma: 1.0e-50}", "sigma is 1e-50; it should be a number from 0.000001,"),
         ("model={kind: hierarchical, groups: []}", "model.groups is []"),
-        ("data={name: binarized-mnist, binarize: dynamic}", "data.binarize is 'dynamic': it should be 'static'."),
+        ("data={name: binarized-mnist, binarize: dynamic}", "data.binarize is 'dynamic'; it should be static."),
     ],
 )
 def test_a_value_out_of_range_is_named_with_its_key(override: str, expected: str) -> None:
@@ -228,12 +258,59 @@ def test_a_flat_latent_of_one_dimension_takes_any_prior_but_a_flow() -> None:
         assert MLPConfig(z_dim=1, prior=prior).z_dim == 1
 
 
-def test_every_mistake_has_a_line_that_names_the_file_and_the_overrides() -> None:
+def test_every_mistake_has_a_line_and_those_of_a_file_name_it(tmp_path: Path) -> None:
     lines = complaint("seed=3", "train.steps=-3", "model.likelihood=poisson").splitlines()
-    assert len(lines) == 2
-    for line, key in zip(lines, ("model.likelihood.kind", "train.steps"), strict=True):
-        origin = "quickstart.yaml with --set seed=3 --set train.steps=-3 --set model.likelihood=poisson"
-        assert f"{origin}: {key} is" in line
+    assert [line.partition(" is ")[0] for line in lines] == ["model.likelihood.kind", "train.steps"]
+    file = file_with(tmp_path, "train: {epochs: 3}\n")
+    with pytest.raises(UsageError) as error:
+        load_config(file, ["train.steps=-3"])
+    assert str(error.value).splitlines()[0].startswith("train.steps is -3")
+    assert str(error.value).splitlines()[1].startswith(f"{file}: unknown key train.epochs")
+
+
+def test_a_mistake_with_a_shipped_config_names_no_path() -> None:
+    assert complaint("model.kind=conv").startswith("quickstart: unknown key model.h_dim")
+    assert "replace the whole section: --set model=KIND" in complaint("model.kind=conv")
+    assert complaint("train.micro_batches=7").startswith("train.batch_size 128 is no multiple")
+
+
+@pytest.mark.parametrize(("written", "steps"), [("1e4", 10_000), ("1.0e4", 10_000), ("'20'", 20), ("2E3", 2000)])
+def test_a_whole_number_can_have_an_exponent(written: str, steps: int, tmp_path: Path) -> None:
+    assert quickstart(f"train.steps={written}").train.steps == steps
+    assert load_config(file_with(tmp_path, f"train: {{steps: {written}}}")).train.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("minst", "did you mean mnist-10min, mnist-1h, mnist-1min, mnist-mlp or mnist-static?"),
+        ("mnist_1min", "did you mean mnist-1min?"),
+        ("fashion", "did you mean fashion-10min or fashion-8bit-10min?"),
+        ("quickstart.yaml", "did you mean quickstart?"),
+        ("config.yml", "did you mean config.yaml?"),
+        ("conv", "did you mean --set model=conv?"),
+        ("cifar10", "For pictures of your own, train folder --set data.root=FOLDER."),
+        ("seed=3", "did you mean --set seed=3?"),
+        ("run", "it is a run, and `train run/config.yaml --out run` goes on with it"),
+    ],
+)
+def test_the_name_of_no_config_is_refused_with_the_nearest_right_ones(
+    name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    file_with(tmp_path, "seed: 1")
+    file_with(tmp_path / "run", "seed: 1")
+    with pytest.raises(UsageError) as error:
+        find_config(name)
+    assert expected in str(error.value)
+
+
+def test_every_alias_is_of_something_that_there_is() -> None:
+    sections = set(Config.model_fields)
+    assert set(aliases.KEYS) <= {key for key, _ in all_fields()} | sections
+    known = {key for key, _ in all_fields()}
+    assert [name for names in aliases.KEYS.values() for name in names.split() if name in known - sections] == []
 
 
 @pytest.mark.parametrize(
@@ -302,8 +379,61 @@ def test_a_file_that_holds_no_config_is_refused(tmp_path: Path) -> None:
         parse_config(3, "here")
 
 
+BOMBS = {
+    "aliases": "seed: &a [" + "x," * 99 + "]\nmodel: &b [" + "*a," * 99 + "]\ndata: [" + "*b," * 99 + "]\n",
+    "aliases of a long text": "seed: &a " + "x" * 60_000 + "\nmodel: [" + "*a," * 100 + "]\n",
+    "merges": "seed: &a {x: 1}\nmodel: &b {<<: ["
+    + "*a," * 99
+    + "]}\ndata: &c {<<: ["
+    + "*b," * 99
+    + "]}\noptim: [*c,*c,*c]",
+    "circle": "model: &a {prior: *a}\n",
+    "sexagesimal": "train: {steps: 1" + ":59" * 200_000 + "}\n",
+    "short sexagesimal": "train: {steps: 1" + ":59" * 20_000 + "}\n",
+    "fraction": "optim: {lr: 1" + ":59" * 20_000 + ".5}\n",
+    "hexadecimal": "train: {steps: 0x" + "f" * 60_000 + "}\n",
+    "digits": "train: {steps: " + "9" * 5000 + "}\n",
+    "entries": "model: {" + ", ".join(f"k{number}: {number}" for number in range(200_000)) + "}\n",
+    "fewer entries": "\n".join(f"k{number}:" for number in range(9000)),
+    "lists": "seed: " + "[" * 60_000,
+    "mappings": "seed: " + "{a: " * 10_000,
+    "dashes": "- " * 30_000,
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
+def test_yaml_that_grows_is_refused_within_a_second(text: str, tmp_path: Path) -> None:
+    file = file_with(tmp_path, text)
+    for load in (partial(load_config, file), partial(quickstart, f"model={text}")):
+        began = time.process_time()
+        with pytest.raises(UsageError) as refusal:
+            load()
+        assert time.process_time() - began < 1
+        assert "is no YAML" in str(refusal.value) or "can't be read" in str(refusal.value)
+
+
+def test_what_is_quoted_is_cut_and_so_is_the_number_of_mistakes(tmp_path: Path) -> None:
+    long = "x" * 50_000
+    for text in (
+        f"train: {{steps: {long}}}",
+        f"model: {long}",
+        f"{long}: 1",
+        f"model: {{{long}: 1}}",
+        f"data: [[{long}]]",
+    ):
+        with pytest.raises(UsageError) as refusal:
+            load_config(file_with(tmp_path, text))
+        assert len(str(refusal.value)) < 600
+    with pytest.raises(UsageError) as refusal:
+        load_config(file_with(tmp_path, "model: {" + ", ".join(f"k{number}: 1" for number in range(500)) + "}"))
+    assert len(str(refusal.value).splitlines()) == 11
+    assert str(refusal.value).endswith("\n490 more mistakes.")
+    with pytest.raises(UsageError, match="a number of 33,220 bits"):
+        Config(train={"steps": 10**10_000})
+
+
 def test_keys_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"model\.3 is 3: Keys should be strings"):
+    with pytest.raises(UsageError, match=r"unknown key model\.3; known here are kind"):
         load_config(file_with(tmp_path, "model: {3: 4}\n"))
 
 

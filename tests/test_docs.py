@@ -37,6 +37,8 @@ PARSING_SCRIPTS = {
     "configuration": "configuration",
     "fingerprints": "fingerprints",
     "reproduce": "reproduce",
+    "soak": "soak",
+    "two_hosts": "two_hosts",
 }
 
 

@@ -12,13 +12,20 @@ from vae_dist.inference.drawing import comparison, grid, save_frames, save_pictu
 
 def test_a_picture_is_replaced_and_a_folder_is_not(tmp_path: Path) -> None:
     picture = Image.new("L", (4, 4))
-    save_picture(tmp_path / "new" / "a.png", picture)
-    save_picture(tmp_path / "new" / "a.png", picture)
+    save_picture(tmp_path / "new" / "a.png", picture, {})
+    save_picture(tmp_path / "new" / "a.png", picture, {})
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
     (tmp_path / "folder.png").mkdir()
     for name, complaint in [("folder.png", "is a folder"), ("a", "no suffix"), ("a.exe", ".exe names no picture")]:
         with pytest.raises(UserError, match=complaint):
-            save_picture(tmp_path / name, picture)
+            save_picture(tmp_path / name, picture, {})
+
+
+def test_a_png_carries_its_metadata(tmp_path: Path) -> None:
+    metadata = {"run": "runs/первый", "step": "60"}
+    save_picture(tmp_path / "a.png", Image.new("L", (4, 4)), metadata)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.info == metadata
 
 
 def test_grids_have_a_place_for_each() -> None:
@@ -30,10 +37,11 @@ def test_grids_have_a_place_for_each() -> None:
 
 def test_frames_become_a_strip_or_an_animation(tmp_path: Path) -> None:
     frames = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 28, 28) * 50
-    save_frames(tmp_path / "walk.gif", frames)
-    save_frames(tmp_path / "walk.png", frames)
+    save_frames(tmp_path / "walk.gif", frames, {"run": "runs/é"})
+    save_frames(tmp_path / "walk.png", frames, {})
     with Image.open(tmp_path / "walk.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 8  # forth and back
+        assert animation.info["comment"].decode() == "run: runs/é"
     with Image.open(tmp_path / "walk.png") as strip:
         assert strip.size == (5 * 58 + 2, 60)
 

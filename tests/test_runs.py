@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 from vae_dist.checkpoint import load_model
+from vae_dist.cli.options import open_checkpoint
 from vae_dist.config import Config
 from vae_dist.errors import UsageError, UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
-from vae_dist.runs.run import Run
+from vae_dist.inference.origin import Origin
+from vae_dist.runs.run import Run, last_figures
 from vae_dist.training import train
 
 CONFIG = Config.model_validate(
@@ -82,6 +85,23 @@ def test_status_and_provenance_are_read(path: Path) -> None:
     assert "torch" in start["versions"]
 
 
+def test_a_command_takes_the_best_checkpoint_where_it_is_asked_for(path: Path, tmp_path: Path) -> None:
+    assert open_checkpoint(path, None, best=True).state.step == open_checkpoint(None, path, best=True).state.step == 4
+    assert open_checkpoint(path, None, best=False).state.step == 8
+    with pytest.raises(UserError, match="There is no run"):
+        open_checkpoint(Run(path).checkpoints[0], None, best=True)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="none was scored on validation images"):
+        open_checkpoint(tmp_path / "run", None, best=True)
+
+
+def test_the_origin_of_a_picture_names_run_step_and_weights(path: Path) -> None:
+    best = open_checkpoint(path, None, best=True)
+    assert str(Origin.of(best, "sample", 3)) == f"{path}, step 4, averaged (EMA) weights, seed 3"
+    assert Origin.of(replace(best, path=best.path.relative_to(path)), "sample").run == Path(Path.cwd().name)
+    assert Origin.of(replace(best, path=Path("alone")), "sample").run == Path("alone")
+
+
 def test_the_latest_and_the_best_checkpoint_are_opened(path: Path) -> None:
     run = Run(path)
     assert run.checkpoints == [path / "checkpoints" / f"step-0000000{step}" for step in (8, 6, 4)]
@@ -117,17 +137,75 @@ def test_a_torn_last_line_of_the_metrics_is_left_out(tmp_path: Path, torn: str) 
     assert Run(tmp_path).metrics("val") == {"step": [5], "split": ["val"], "neg_elbo": [3.0]}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": -1}',
+        '{"step": 1e3}',
+        '{"step": true}',
+        '{"step": 99999999999}',
+        '{"step": 7, "loss": NaN}',
+        '{"step": 7, "split": ["val"]}',
+        "[" * 200_000,
+        '{"step": 7, "x": "' + "x" * (1 << 20) + '"}',
+    ],
+    ids=["negative", "float", "bool", "large", "nan", "split", "nested", "long"],
+)
+def test_a_line_that_no_run_writes_is_passed_over(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 5, "loss": 2.0}}\n{line}\n{{"step": 10, "loss": 1.0}}\n')
+    assert Run(tmp_path).metrics() == {"step": [5, 10], "loss": [2.0, 1.0]}
+
+
+def test_metrics_that_are_far_too_long_are_refused_and_their_end_is_all_that_is_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    with file.open("wb") as opened:
+        opened.truncate(3 << 30)
+        opened.seek(0, os.SEEK_END)
+        opened.write(b'\n{"step": 4, "split": "val", "neg_elbo": 2.0}\n{"step": 5, "loss": 1.0}\n')
+    assert last_figures(tmp_path) == {"step": 4, "split": "val", "neg_elbo": 2.0}
+    os.truncate(file, 1 << 40)
+    for read in (last_figures, lambda path: Run(path).metrics()):
+        with pytest.raises(UserError, match=r"metrics\.jsonl can't be read: it has .* far more than a run writes"):
+            read(tmp_path)
+
+
+def test_metrics_with_far_too_many_names_are_refused(tmp_path: Path) -> None:
+    lines = (json.dumps({"step": step, f"name {step}": 1.0}) for step in range(2000))
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="2,001 different names"):
+        Run(tmp_path).metrics()
+
+
 def test_a_metric_that_some_lines_lack_is_none_there(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "late": 0.5}\n')
     assert Run(tmp_path).metrics() == {"step": [1, 2], "late": [None, 0.5]}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_status_that_cannot_be_read_is_empty(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 200_000,
+        '{"status": "finished", "step": -5, "steps": 8}',
+        '{"status": "finished", "step": 9, "steps": 8}',
+        '{"status": "finished", "step": NaN, "steps": 8}',
+        '{"status": "finished", "step": 1' + 5000 * "0" + ', "steps": 8}',
+        '{"id": "../../x", "starts": []}',
+        '{"id": "a", "starts": [{"from_step": -1}]}',
+    ],
+    ids=["empty", "torn", "list", "nested", "negative", "beyond the end", "nan", "digits", "path", "start"],
+)
+def test_a_status_that_cannot_be_understood_is_empty_and_said_to_be_damaged(tmp_path: Path, content: str) -> None:
     for name in ("status.json", "run.json"):
         (tmp_path / name).write_text(content)
-    assert Run(tmp_path).status == Run(tmp_path).provenance == {}
-    assert not Run(tmp_path).is_finished
+    with pytest.warns(UserWarning, match=r"status\.json is passed over, since it is damaged: .{0,100}$"):
+        assert Run(tmp_path).status == {}
+    with pytest.warns(UserWarning, match=r"run\.json is passed over, since it is damaged: .{0,100}$"):
+        assert Run(tmp_path).provenance == {}
+    with pytest.warns(UserWarning, match="damaged"):
+        assert not Run(tmp_path).is_finished
 
 
 def make_first_edition(folder: Path) -> Path:

@@ -1,9 +1,14 @@
 """Everything that changes over a run is a pure function of the step."""
 
-import pytest
+from pathlib import Path
+from typing import Any
 
-from vae_dist.config import AdamWConfig, parse_config
+import pytest
+import torch
+
+from vae_dist.config import AdamWConfig, Config, parse_config
 from vae_dist.optim.schedules import Schedule, beta_at, ema_decay_at, is_due, learning_rate_at, samples_at
+from vae_dist.training import train
 
 
 def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine() -> None:
@@ -50,3 +55,38 @@ def test_a_step_has_one_record_of_all_that_is_scheduled() -> None:
     assert schedule(9)._fields == ("lr", "beta", "samples", "ema_decay")
     assert schedule(9) == schedule(9)
     assert Schedule(parse_config({"optim": {"ema": None}}, "here"))(0).ema_decay is None
+
+
+LONGER_THAN_THE_RUN = [
+    (
+        "optim",
+        {"warmup_steps": 10},
+        r"optim.warmup_steps 10 is no less than train.steps 10: .* only rises, to 0.002 of",
+    ),
+    ("optim", {"warmup_steps": 40, "schedule": "constant"}, r"only rises, to 0.0005 of optim.lr 0.002 at the end"),
+    ("objective", {"warmup_steps": 20, "beta": 4}, "the rate's weight only rises, to 2 of objective.beta 4 at the end"),
+    ("objective", {"final_samples": 5, "final_from": 0.95}, "final_samples 5 is for steps after .* and there are none"),
+]
+
+
+@pytest.mark.parametrize(("section", "settings", "expected"), LONGER_THAN_THE_RUN)
+def test_a_schedule_longer_than_the_run_is_a_warning_at_its_start(
+    tmp_path: Path, section: str, settings: dict[str, Any], expected: str
+) -> None:
+    sections: dict[str, Any] = {"optim": {"lr": 0.002}, "model": {"h_dim": 8}, "train": {"steps": 10, "threads": 1}}
+    sections[section] = sections.get(section, {}) | settings
+    images = torch.randint(0, 256, (144, 1, 4, 4), dtype=torch.uint8)
+    with pytest.warns(UserWarning, match=expected):
+        train(Config.model_validate(sections), tmp_path / "run", data=images)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"optim": {"warmup_steps": 9}, "objective": {"warmup_steps": 9, "final_samples": 5, "final_from": 0.9}},
+        {"objective": {"beta": 0, "warmup_steps": 10}},  # there is no weight to reach
+    ],
+)
+def test_a_schedule_that_fits_into_the_run_is_no_warning(sections: dict[str, dict[str, float]]) -> None:
+    assert Schedule(Config.model_validate(sections | {"train": {"steps": 10}})).warnings() == []

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from vae_dist.distributed.signals import StopReason, StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
+SLOW = ("--set", "train.batch_size=24000", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
+PICTURES = {"samples.png", "reconstructions.png"}
 STARTED = (sys.executable,)  # an interpreter, and not a fork of one
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1")
@@ -78,6 +81,12 @@ class Running:
 
     def errors(self) -> str:
         return self._errors.read_text()
+
+    def metrics(self) -> str:
+        return (self.run / "metrics.jsonl").read_text()
+
+    def pictures(self) -> set[str]:
+        return {path.name for path in (self.run / "images").glob("*")}
 
     def status(self) -> dict[str, object]:
         status: dict[str, object] = json.loads((self.run / "status.json").read_text())
@@ -188,14 +197,14 @@ def test_ctrl_c_stops_with_a_checkpoint(
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(30) == 130, running.errors()
     assert_stopped_with_a_checkpoint(running, "interrupted")
+    assert running.pictures() == PICTURES
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(
     start: Callable[..., Running], processes: str
 ) -> None:
-    slow = ("--set", "train.batch_size=24000", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
-    running = start(*ENDLESS, *slow, "--set", "train.checkpoint_every=1", "--num-processes", processes)
+    running = start(*ENDLESS, *SLOW, "--set", "train.checkpoint_every=1", "--num-processes", processes)
     running.wait_until(lambda: running.is_training() and (running.run / "checkpoints" / "step-00000001").exists())
     step = find_checkpoint(running.run).state.step
     running.process.send_signal(signal.SIGINT)
@@ -205,6 +214,22 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(
     assert find_checkpoint(running.run).state.step - step <= 1
     assert running.status()["status"] == "interrupted"
     assert "Traceback" not in running.errors()
+    last = [line for line in running.errors().splitlines() if line.startswith("Stopped at once")]
+    assert last == [running.status()["message"]]
+    assert re.match(r"Stopped at once: \d+ steps? (is|are) lost\. .* goes on from|.*; no step is lost\.", last[0])
+
+
+def test_a_second_ctrl_c_tells_how_many_steps_are_lost(start: Callable[..., Running]) -> None:
+    running = start(*ENDLESS, *SLOW)
+    running.wait_until(lambda: running.is_training() and running.metrics().count("\n") >= 2)
+    running.process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 130, running.errors()
+    (lost,) = re.findall(
+        r"Stopped at once: (\d+) steps are lost. The same command goes on from the begin", running.errors()
+    )
+    assert int(lost) - running.metrics().count("\n") in (0, 1)  # the last line may be to come
 
 
 def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Running]) -> None:
@@ -268,6 +293,7 @@ def test_a_run_that_cannot_write_its_checkpoint_after_a_signal_has_failed(
     assert "Traceback" not in running.errors()
     assert running.status()["status"] == "failed"
     assert "can't be written" in str(running.status()["message"])
+    assert running.pictures() == PICTURES
 
 
 @pytest.mark.parametrize("victim", ["launcher", "rank"])
@@ -332,3 +358,53 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_in_the_same_b
     for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
         assert (stopped / name).read_bytes() == (undisturbed / name).read_bytes()
     assert (running.run / "metrics.jsonl").read_bytes() == (tmp_path / "undisturbed" / "metrics.jsonl").read_bytes()
+
+
+def end_of(program: str, folder: Path) -> tuple[int, str]:
+    """Return the exit code and the errors of a Python program that may find modules in a folder."""
+    environment = clean_environment(folder, PYTHONPATH=os.pathsep.join((str(folder), *sys.path)))
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    return result.returncode, result.stderr
+
+
+def test_ctrl_c_while_the_program_is_imported_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    assert end_of("from vae_dist.__main__ import main; main()", tmp_path) == (-signal.SIGINT, "")
+
+
+COMMAND = """
+import os, signal, threading
+import typer
+from vae_dist.cli.errors import handle_errors, run
+
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Late:
+    def flush(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+@handle_errors
+def command():
+    {body}
+
+app = typer.Typer()
+app.command()(command)
+run(app)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "errors"),
+    [
+        ("Interrupted()", 130, "Stopped.\n"),  # Python would print that the exception was ignored, and go on
+        ("threading.Thread(target=threading.Event().wait).start()", 0, ""),  # the interpreter would wait for it
+        ("import sys; sys.stdout = Late()", 0, ""),  # in the last moment
+    ],
+    ids=["in a finalizer", "a thread that is left", "at the end"],
+)
+def test_a_program_that_ends_shows_no_traceback(tmp_path: Path, body: str, code: int, errors: str) -> None:
+    assert end_of(COMMAND.format(body=body), tmp_path) == (code, errors)

@@ -1,9 +1,13 @@
 """Reporting: a terminal or tracker that fails doesn't end a run."""
 
 import io
+import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
@@ -12,6 +16,8 @@ from rich.console import Console
 from vae_dist.config import Config
 from vae_dist.errors import UserError
 from vae_dist.reporting.reporter import Reporter
+from vae_dist.runs.run import Run
+from vae_dist.training import train
 
 
 class Pipe(io.StringIO):
@@ -35,11 +41,35 @@ def accelerator() -> Iterator[Accelerator]:
 def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
     pipe = Pipe()
     reporter = Reporter(Console(file=pipe, force_terminal=True), [], Config(), 100, 0)
-    reporter.start({"run": "here"})
+    reporter.summary({"run": "here"})
+    reporter.start()
     pipe.closed_there = True
     reporter.stop(1)
     reporter.print("Finished.")
     assert "run" in pipe.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "binarize", "bits"),
+    [
+        ("logistic-mixture", "none", True),
+        ("gaussian", "none", False),
+        ("bernoulli", "none", False),
+        ("bernoulli", "dynamic", False),
+    ],
+)
+def test_lines_of_runs_on_8_bit_levels_have_bits_per_dimension(
+    tmp_path: Path, likelihood: str, binarize: str, bits: bool
+) -> None:
+    sections: dict[str, Any] = {"data": {"binarize": binarize}, "model": {"h_dim": 8, "likelihood": likelihood}}
+    config = Config.model_validate(sections | {"train": {"steps": 1, "threads": 1}})
+    output = io.StringIO()
+    images = torch.randint(0, 256, (256, 1, 4, 4), dtype=torch.uint8)
+    train(config, tmp_path / "run", data=images, console=Console(file=output, width=200))
+    for split in ("train", "val"):
+        (neg_elbo,) = Run(tmp_path / "run").metrics(split)["neg_elbo"]
+        dims = f" ({neg_elbo / (16 * math.log(2)):.3f} bits/dim)"
+        assert f"{neg_elbo:.2f}{dims if bits else ''}  " in output.getvalue()
 
 
 def test_a_tracker_that_fails_at_the_end_gives_a_warning(

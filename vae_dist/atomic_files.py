@@ -1,15 +1,20 @@
-"""Write files so that a crash never leaves a part: a reader finds the old content or the new."""
+"""Write files so that a crash never leaves a part: a reader finds the old content or the new.
+
+No link is followed to a file that is written.
+"""
 
 import os
 import secrets
+import stat
 from pathlib import Path
+from typing import IO
 
 from vae_dist.errors import UserError
 
 
 def write_and_sync(path: Path, content: bytes) -> None:
     """Write a new file and force it to the disk before returning (mode 0666 less the umask)."""
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -41,3 +46,32 @@ def replace_file(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """Open a file for reading, and for writing at its end; make it where there is none.
+
+    Raises:
+        UserError: `path` is a link, a pipe, or anything else than a file.
+        OSError: the disk is full, read-only, or the place is forbidden.
+    """
+    check_no_link(path)
+    plain = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | plain, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is no file: move it away.")
+    return os.fdopen(descriptor, "a+b")
+
+
+def check_no_link(path: Path) -> None:
+    """Check that a path isn't a symbolic link, through which something elsewhere would be written.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a link, and a run writes through none: put what it leads to in its place. "
+            "The folder of the whole run may be a link."
+        )

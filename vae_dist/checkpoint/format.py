@@ -6,17 +6,19 @@ step-00012000/
     manifest.json                                                 written last: SHA-256 and size of all others
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from vae_dist.config import Binarization, Config
+from vae_dist.config.section import Side, Threads
 from vae_dist.distributed.devices import Precision
 
 FORMAT: Literal[2] = 2
@@ -24,6 +26,13 @@ STATE, CONFIG, MANIFEST = "state.json", "config.json", "manifest.json"
 TEMPORARY = ".tmp-"  # in the names of folders on their way to a checkpoint's place, or out of it
 FOLDER_NAME = re.compile(r"step-(\d{8,})")
 GroupName = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]  # in the folder and nowhere else
+ShortText = Annotated[str, Field(max_length=200)]
+Steps = Annotated[int, Field(ge=0, lt=2**31)]
+ScalerKey = Literal["scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"]
+ScalerNumber = Annotated[float | int, Field(ge=0, lt=1e38)]
+MOST_ENTRIES = 100  # of a mapping or a list; ours have a handful
+MOST_NUMBERS = 2**26  # of an image, over all channels
 
 
 def folder_name(step: int) -> str:
@@ -51,15 +60,15 @@ class Part(BaseModel):
 class FileEntry(Part):
     """A file's content in the manifest."""
 
-    sha256: str
-    size: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Manifest(Part):
     """Every file of a checkpoint. A folder with a manifest that matches is intact."""
 
     format: Literal[2] = FORMAT
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry] = Field(max_length=MOST_ENTRIES)
 
 
 class Window(Part):
@@ -68,8 +77,8 @@ class Window(Part):
     # A metric may be infinite that nothing is trained on; JSON has no number for that.
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
-    steps: int = 0
-    sums: dict[str, float] = {}  # by the names of the metrics
+    steps: Steps = 0
+    sums: dict[ShortText, float] = Field({}, max_length=MOST_ENTRIES)  # by the names of the metrics
 
 
 class Resolved(Part):
@@ -77,25 +86,39 @@ class Resolved(Part):
 
     precision: Precision
     compile: bool
-    threads: int
+    threads: Threads
 
 
 class State(Part):
     """All of a run's state that is no tensor."""
 
     format: Literal[2] = FORMAT
-    step: int  # of the run, skipped ones included
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    step: Steps  # of the run, skipped ones included
+    image_shape: tuple[Side, Side, Side]
     binarization: Binarization
-    data: dict[str, str]  # digest of the images of each split
+    data: dict[ShortText, ShortText] = Field(max_length=MOST_ENTRIES)  # digest of the images of each split
     resolved: Resolved
-    groups: tuple[GroupName, ...]  # of tensors, each in a file of its own
+    groups: tuple[GroupName, ...] = Field(max_length=MOST_ENTRIES)  # of tensors, each in a file of its own
     window: Window = Window()
-    skipped_steps: int = 0  # steps skipped for their gradient, over the run
-    skipped_in_a_row: int = 0
-    scaler: dict[str, float | int] | None = None  # fp16's loss scale
+    skipped_steps: Steps = 0  # steps skipped for their gradient, over the run
+    skipped_in_a_row: Steps = 0
+    scaler: dict[ScalerKey, ScalerNumber] | None = None  # fp16's loss scale
     evaluated: bool = True  # the evaluation due at this step, if any, is done
     val_neg_elbo: float | None = None  # of the averaged weights, where they were evaluated at this step
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Self:
+        if self.skipped_in_a_row > self.skipped_steps:
+            raise ValueError("more steps were skipped in a row than over the run")
+        if self.window.steps + self.skipped_steps > self.step:
+            raise ValueError("more steps were skipped and logged than taken")
+        if math.prod(self.image_shape) > MOST_NUMBERS:
+            raise ValueError("the images are too large")
+        if self.scaler and self.scaler.keys() != set(get_args(ScalerKey)):
+            raise ValueError("the loss scale is not whole")
+        if len(set(self.groups)) < len(self.groups):
+            raise ValueError("a group of tensors is there twice")
+        return self
 
 
 class TensorSpec(NamedTuple):

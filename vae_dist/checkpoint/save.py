@@ -48,7 +48,7 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left half-written; what they left whole is for `rescue`."""
     for path in folder.glob(f"step-*{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        _delete(path)
 
 
 def _contents(snapshot: Snapshot) -> dict[str, bytes]:
@@ -81,7 +81,15 @@ def _move_into_place(temporary: Path, final: Path) -> None:
         aside = final.with_name(f"{final.name}{TEMPORARY}{secrets.token_hex(4)}")
         final.rename(aside)
         temporary.rename(final)
-        shutil.rmtree(aside, ignore_errors=True)
+        _delete(aside)
     else:
         temporary.rename(final)
     sync_folder(final.parent)
+
+
+def _delete(path: Path) -> None:
+    """Delete what has the name of a checkpoint, a folder or not: `rmtree` would wait for a pipe to be written to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

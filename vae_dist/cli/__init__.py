@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 import vae_dist
+from vae_dist.cli.configs import configs
 from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
 from vae_dist.cli.info import info
 from vae_dist.cli.interpolate import interpolate
-from vae_dist.cli.reconstruct import reconstruct
+from vae_dist.cli.options import HELP
+from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
 from vae_dist.cli.sample import sample
 from vae_dist.cli.train import train
 
@@ -24,7 +26,7 @@ def print_version(requested: bool) -> None:
 app = typer.Typer(
     name="vae-dist",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -39,8 +41,13 @@ def program(
     """Train variational autoencoders on images, from one CPU to many GPUs."""
 
 
-for command in (train, sample, reconstruct, interpolate, evaluate, info):
-    app.command()(command)
+app.command()(train)
+app.command()(sample)
+app.command(cls=SeveralInputs)(reconstruct)
+app.command()(interpolate)
+app.command()(evaluate)
+app.command()(info)
+app.add_typer(configs, name="configs")
 
 
 def main() -> None:

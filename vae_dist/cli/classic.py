@@ -6,7 +6,7 @@ import typer
 
 from vae_dist.cli import main
 from vae_dist.cli.errors import run
-from vae_dist.cli.options import CheckpointPath, Debug
+from vae_dist.cli.options import HELP, Best, CheckpointPath, Debug, RunPath
 from vae_dist.cli.reconstruct import reconstruct
 from vae_dist.cli.sample import sample
 
@@ -19,12 +19,14 @@ def train() -> None:
 
 def inference() -> None:
     """Draw a grid of samples and one of reconstructions."""
-    app = typer.Typer(name="inference", add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(name="inference", add_completion=False, pretty_exceptions_enable=False, context_settings=HELP)
     app.command()(_draw_both)
     run(app)
 
 
-def _draw_both(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
+def _draw_both(
+    run: RunPath = None, checkpoint: CheckpointPath = None, best: Best = False, debug: Debug = False
+) -> None:
     """Write images/samples.png and images/reconstructions.png."""
-    sample(checkpoint=checkpoint, debug=debug)
-    reconstruct(checkpoint=checkpoint, debug=debug)
+    sample(run=run, checkpoint=checkpoint, best=best, debug=debug)
+    reconstruct(run=run, checkpoint=checkpoint, best=best, debug=debug)

@@ -6,24 +6,31 @@
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TextIO
+from contextlib import suppress
+from typing import NoReturn, ParamSpec, TextIO
 
 import typer
 
+from vae_dist.cli.mistakes import sentence
 from vae_dist.distributed.launcher import follow_launcher
-from vae_dist.distributed.launcher_env import check_variables, requested_processes, requested_rank
-from vae_dist.distributed.signals import EXIT_CODES
-from vae_dist.errors import UserError
+from vae_dist.distributed.launcher_env import check_variables, number, requested_rank
+from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, ctrl_c_raises, let_ctrl_c_end_quietly
+from vae_dist.errors import UsageError, UserError, is_lack_of_memory
+from vae_dist.printable import printable
 
 Parameters = ParamSpec("Parameters")
+LONGEST_TRACEBACK = 100_000  # characters
 
 
 def run(app: typer.Typer) -> None:
     """Run the program in this process, and exit with its code."""
+    let_ctrl_c_end_quietly()
     try:
         check_variables()
     except UserError as error:
@@ -38,15 +45,26 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # not every terminal has a −
-    if requested_rank() > 0:  # what all ranks would say alike, rank 0 says
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if rank := requested_rank():  # what all ranks would say alike, rank 0 says; errors, the first one of each machine
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        sys.stderr = sys.stdout if number("LOCAL_RANK", rank) else sys.stderr
+    sys.unraisablehook = _end_if_interrupted
+    _leave(_exit_code(app))
+
+
+def _exit_code(app: typer.Typer) -> int:
     try:
-        app(prog_name=app.info.name)
+        code = app(prog_name=app.info.name, standalone_mode=False)
     except SystemExit as end:
-        _leave(end.code if isinstance(end.code, int) else 1)
-    except Exception:  # a mistake of ours; raised further, the interpreter's end could wait for other processes
-        traceback.print_exc(file=sys.__stderr__)
-        _leave(1)
+        return end.code if isinstance(end.code, int) else 1
+    except Exception as error:  # raised further, the interpreter's end could wait for other processes
+        if hasattr(error, "format_message"):  # typer's, about the command line
+            if error.format_message():  # empty where help was shown, because there was nothing else
+                _print_error(sentence(error, sys.argv[1:]))
+            return UsageError.exit_code
+        print(printable(traceback.format_exc(), LONGEST_TRACEBACK), file=sys.__stderr__)  # a mistake of ours
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 def handle_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -58,16 +76,17 @@ def handle_errors(command: Callable[Parameters, None]) -> Callable[Parameters, N
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            print("Stopped.", file=sys.stderr)
+            with ctrl_c_raises():
+                command(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            print(str(interrupt) or "Stopped.", file=sys.stderr)
             raise typer.Exit(EXIT_CODES["interrupted"]) from None
         except (UserError, OSError, RuntimeError, MemoryError) as error:
             message = _message(error)
             if message is None or kwargs.get("debug"):
                 raise
             # Memory can be short in one process alone, and then nobody else knows.
-            _print_error(message, sys.__stderr__ if _is_lack_of_memory(error) else sys.stderr)
+            _print_error(message, sys.__stderr__ if is_lack_of_memory(error) else sys.stderr)
             raise typer.Exit(error.exit_code if isinstance(error, UserError) else 1) from None
 
     return wrapped
@@ -88,7 +107,7 @@ def _message(error: Exception) -> str | None:
     """Return the message of an error, or None for one that is a mistake of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if _is_lack_of_memory(error):
+    if is_lack_of_memory(error):
         reason = str(error).partition("Allocator: ")[2] or str(error)
         return (
             f"There is not enough memory ({reason.partition('. ')[0]}): a smaller model takes less, or fewer at a time."
@@ -98,14 +117,8 @@ def _message(error: Exception) -> str | None:
     return None
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out, as Python, CUDA, torch's CPU allocator or C++ report it."""
-    names = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return names or any(words in str(error) for words in ("Allocator: can't", "bad_alloc", "Storage size"))
-
-
 def _print_error(message: str, stream: TextIO | None = None) -> None:
-    print(f"Error: {message}", file=stream or sys.stderr)
+    print(f"Error: {printable(message)}", file=stream or sys.stderr)
 
 
 def _print_warning(
@@ -116,13 +129,27 @@ def _print_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"Warning: {message}", file=sys.stderr)
+    print(f"Warning: {printable(str(message))}", file=sys.stderr)
 
 
-def _leave(code: int) -> None:
-    if requested_processes() > 1:
-        # gloo's threads may still hold tensors, and abort a process that takes the interpreter down around them.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+def _end_if_interrupted(unraisable: "sys.UnraisableHookArgs") -> None:
+    """End the program where a Ctrl-C hit code that can't raise, as finalizers; Python would print a traceback."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        _leave(EXIT_CODES["interrupted"])
+    sys.__unraisablehook__(unraisable)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without the interpreter's farewell.
+
+    It would wait for compilers and other processes, show a traceback of a Ctrl-C, and take gloo's threads down while
+    they hold tensors, which aborts.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(code)

@@ -1,15 +1,18 @@
 """`vae-dist evaluate`."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vae_dist.cli.errors import handle_errors
-from vae_dist.cli.options import CheckpointPath, Debug, Seed, open_checkpoint
+from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, Seed, open_checkpoint
+from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,17 +22,24 @@ if TYPE_CHECKING:
     from vae_dist.inference.evaluation import EvalResult
 
 
+OPENS_TEST_SPLIT = (
+    "Without --split this opens the test split, which is for final figures: choose between models with --split val."
+)
+
+
 @handle_errors
 def evaluate(
-    checkpoint: CheckpointPath = None,
+    run: RunPath = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of z an image for the importance-weighted NLL.")] = 1000,
     split: Annotated[
         Literal["test", "val", "train"] | None,
-        typer.Option(help="Images to score.", show_default="the first of them that the data has"),
+        typer.Option(help="Images to score.", show_default="the first of these that the data have"),
     ] = None,
     seed: Seed = 0,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="What the networks compute in.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    checkpoint: CheckpointPath = None,
+    best: Best = False,
     debug: Debug = False,
 ) -> None:
     """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units.
@@ -44,7 +54,8 @@ def evaluate(
     process_group = join_process_group()
     try:
         with process_group.lost_peer_errors("Evaluate again."):
-            found, result = _score(process_group, checkpoint, split, k=k, seed=seed, precision=precision)
+            given = partial(open_checkpoint, run, checkpoint, best=best)
+            found, result = _score(process_group, given, split, k=k, seed=seed, precision=precision)
     finally:
         process_group.close()
     if result is None or not process_group.is_rank_zero:  # nobody stops this evaluation; the others print nothing
@@ -63,7 +74,7 @@ def evaluate(
 
 def _score(
     process_group: "ProcessGroup",
-    path: Path | None,
+    open_given: Callable[[], "Checkpoint"],
     split: str | None,
     *,
     k: int,
@@ -77,11 +88,13 @@ def _score(
     from vae_dist.inference.evaluation import evaluate as evaluate_model
 
     # Rank zero says which: a run that is being trained has another newest one a moment later.
-    here = process_group.on_rank_zero(lambda: open_checkpoint(path))
+    here = process_group.on_rank_zero(open_given)
     chosen_path = Path(process_group.broadcast_json(str(here.path) if here else None))
     found = process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen_path))
     dataset = process_group.all_ranks_or_raise(lambda: load_dataset(found.config.data)).to(process_group.device)
     chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
+    if split is None and chosen == "test" and process_group.is_rank_zero:
+        print(OPENS_TEST_SPLIT, file=sys.stderr, flush=True)
     process_group.all_ranks_or_raise(lambda: found.check_dataset(dataset, chosen))
     model = model_of(found).to(process_group.device)
     with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
@@ -137,7 +150,7 @@ def _table(checkpoint: "Checkpoint", result: "EvalResult") -> "Table":
     from rich.text import Text
 
     table = Table(
-        title=f"{checkpoint.config.data.name}, {result.split} split, {result.images:,} images",
+        title=Text(f"{printable(checkpoint.config.data.name)}, {result.split} split, {result.images:,} images"),
     )
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -170,10 +183,10 @@ def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
 
 
 def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
-    weights = "averaged" if _is_averaged(checkpoint) else "raw"
+    weights = "averaged (EMA)" if _is_averaged(checkpoint) else "raw"
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
-    return (
-        f"{checkpoint.path}, {weights} weights; {targets[result.binarization]}; "
+    return printable(
+        f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; {targets[result.binarization]}; "
         f"{checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; seed {result.seed}; {result.precision}"
     )
 

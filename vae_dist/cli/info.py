@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import CheckpointPath, Debug, open_checkpoint
+from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, open_checkpoint
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -12,24 +12,25 @@ if TYPE_CHECKING:
 
 @handle_errors
 @rank_zero_only
-def info(checkpoint: CheckpointPath = None, debug: Debug = False) -> None:
+def info(run: RunPath = None, checkpoint: CheckpointPath = None, best: Best = False, debug: Debug = False) -> None:
     """Describe this machine, this install and a checkpoint."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from vae_dist.errors import UserError
+    from vae_dist.printable import printable
 
     facts = _machine()
     try:
-        facts |= _checkpoint(open_checkpoint(checkpoint))
+        facts |= _checkpoint(open_checkpoint(run, checkpoint, best=best))
     except UserError as error:
-        if checkpoint is not None:
+        if run or checkpoint:
             raise
         facts["newest run"] = str(error)
     table = Table.grid(padding=(0, 2))
     for name, fact in facts.items():
-        table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
+        table.add_row(Text(name, style="bold"), Text(printable(fact), overflow="fold"))
     Console().print(table)
 
 

@@ -6,23 +6,26 @@ from typing import Annotated, Literal
 import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import IMAGES, CheckpointPath, Debug, Seed, load_on_device, open_checkpoint
+from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, Seed, load_on_device, open_checkpoint
 from vae_dist.errors import UsageError
+from vae_dist.printable import printable
 
 
 @handle_errors
 @rank_zero_only
 def interpolate(
+    run: RunPath = None,
     start: Annotated[
         Path | None, typer.Option(help="Picture to start from.", show_default="a draw from the prior")
     ] = None,
     end: Annotated[Path | None, typer.Option(help="Picture to end at.", show_default="a draw from the prior")] = None,
     steps: Annotated[int, typer.Option(min=2, help="Images on the way, both ends included.")] = 10,
     method: Annotated[Literal["linear", "slerp"], typer.Option(help="A straight line, or the great circle.")] = "slerp",
-    checkpoint: CheckpointPath = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Strip to write (.png), or animation (.gif).")] = IMAGES
     / "interpolation.png",
+    checkpoint: CheckpointPath = None,
+    best: Best = False,
     debug: Debug = False,
 ) -> None:
     """Walk through latent space from one image to another."""
@@ -30,15 +33,17 @@ def interpolate(
     from vae_dist.inference.drawing import save_frames
     from vae_dist.inference.figures import encode_images, interpolation_frames
     from vae_dist.inference.generation import sample_latents
+    from vae_dist.inference.origin import Origin
 
     if (start is None) != (end is None):
         raise UsageError("Give both --start and --end, or neither for two draws from the prior.")
-    found = open_checkpoint(checkpoint)
+    found = open_checkpoint(run, checkpoint, best=best)
     model = load_on_device(found)
     if start and end:
         levels = getattr(found.config.data, "levels", None)
         ends = encode_images(model, read_images([start, end], model.image_shape, levels))
     else:
         ends = sample_latents(model, 2, seed=seed)
-    save_frames(out, interpolation_frames(model, ends, steps, method))
-    print(out)
+    origin = Origin.of(found, "interpolate", None if start else seed)
+    save_frames(out, interpolation_frames(model, ends, steps, method), origin.metadata())
+    print(printable(f"{out}: {origin}"))

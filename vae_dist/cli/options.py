@@ -6,17 +6,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vae_dist.errors import UsageError, UserError
+
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
     from vae_dist.models import Model
 
+HELP = {"help_option_names": ["-h", "--help"]}
 IMAGES = Path("images")  # where pictures are written unless --out says otherwise
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-CheckpointPath = Annotated[
+RunPath = Annotated[
     Path | None,
-    typer.Option("--checkpoint", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"),
+    typer.Argument(
+        metavar="[RUN]", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"
+    ),
 ]
+CheckpointPath = Annotated[Path | None, typer.Option("--checkpoint", help="The same as RUN.")]
+Best = Annotated[bool, typer.Option("--best", help="Take a run's best checkpoint by validation, not its newest.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; the same seed gives the same result.")]
+
+
+def config_names() -> list[str]:
+    """Return the names that a shell can complete the name of a config to."""
+    from vae_dist.config import shipped_configs
+
+    return list(shipped_configs())
 
 
 def finite(value: float) -> float:
@@ -26,12 +40,27 @@ def finite(value: float) -> float:
     return value
 
 
-def open_checkpoint(path: Path | None) -> "Checkpoint":
-    """Open the checkpoint meant by `--checkpoint`."""
-    from vae_dist.checkpoint import find_checkpoint
-    from vae_dist.runs.discovery import newest_run
+def open_checkpoint(run: Path | None, checkpoint: Path | None, *, best: bool) -> "Checkpoint":
+    """Open the checkpoint that a command was given: of a run the newest, or the best.
 
-    return find_checkpoint(path or newest_run())
+    Args:
+        run: given by position.
+        checkpoint: given by `--checkpoint`.
+        best: the value of `--best`.
+
+    Raises:
+        UsageError: it was given twice.
+        UserError: there is none.
+    """
+    from vae_dist.checkpoint import find_checkpoint
+    from vae_dist.runs.discovery import best_checkpoint, newest_run, similar_run
+
+    if run is not None and checkpoint is not None:
+        raise UsageError(f"{run} and --checkpoint {checkpoint} name a model each: give one of them.")
+    path = run or checkpoint or newest_run()
+    if not path.exists() and (meant := similar_run(path)):
+        raise UserError(f"There is no {path}; did you mean {meant}?")
+    return best_checkpoint(path) if best else find_checkpoint(path)
 
 
 def load_on_device(checkpoint: "Checkpoint") -> "Model":

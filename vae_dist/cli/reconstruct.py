@@ -1,47 +1,103 @@
 """`vae-dist reconstruct`."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import IMAGES, CheckpointPath, Debug, load_on_device, open_checkpoint
+from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, load_on_device, open_checkpoint
+from vae_dist.errors import UserError
+from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vae_dist.checkpoint import Checkpoint
 
+INPUT = "--input"
+MOST_PICTURES = 10_000  # in one figure
+
+
+class SeveralInputs(TyperCommand):
+    """A command whose --input takes all words up to the next option, so that a shell can write them: --input *.png."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, with the option repeated for every word."""
+        return super().parse_args(ctx, list(_with_inputs_repeated(args)))
+
 
 @handle_errors
 @rank_zero_only
 def reconstruct(
+    run: RunPath = None,
     pictures: Annotated[
         list[Path] | None,
         typer.Option(
-            "--input", help="A picture; give it again for more.", show_default="validation images, else training images"
+            INPUT,
+            help="Pictures, or folders of them: all that follow.",
+            show_default="validation images, else training images",
         ),
     ] = None,
-    checkpoint: CheckpointPath = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = IMAGES / "reconstructions.png",
+    checkpoint: CheckpointPath = None,
+    best: Best = False,
     debug: Debug = False,
 ) -> None:
     """Show images beside what the model makes of them.
 
-    A picture of any mode and size is fitted to the model: its largest centred part with the right proportions,
-    resized, in grey or RGB, with transparency over black.
+    A picture of any mode and size is fitted to the model: its largest centred
+    part with the right proportions, resized, in grey or RGB, with transparency
+    over black.
     """
     from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import save_picture
     from vae_dist.inference.figures import reconstruction_figure
+    from vae_dist.inference.origin import Origin
 
-    found = open_checkpoint(checkpoint)
+    found = open_checkpoint(run, checkpoint, best=best)
+    paths = _pictures_among(pictures or ())
     model = load_on_device(found)
     levels = getattr(found.config.data, "levels", None)
-    originals = read_images(pictures, model.image_shape, levels) if pictures else _held_out_images(found)
-    save_picture(out, reconstruction_figure(model, originals))
-    print(out)
+    originals = read_images(paths, model.image_shape, levels) if paths else _held_out_images(found)
+    origin = Origin.of(found, "reconstruct")
+    save_picture(out, reconstruction_figure(model, originals), origin.metadata())
+    print(printable(f"{out}: {origin}"))
+
+
+def _with_inputs_repeated(arguments: Sequence[str]) -> Iterator[str]:
+    """Write `--input a b` as `--input a --input b`, which is what the parser takes."""
+    option = ""
+    follows = False
+    for word in arguments:
+        if word.startswith("-"):
+            option, follows = word.partition("=")[0], "=" in word
+        elif option == INPUT and follows:
+            yield INPUT
+        else:
+            follows = True
+        yield word
+
+
+def _pictures_among(paths: Sequence[Path]) -> list[Path]:
+    """Return the pictures that are given, and those in folders that are.
+
+    Raises:
+        UserError: a folder has none, or there are too many for one figure.
+    """
+    from vae_dist.data.pictures import SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"There is no picture in the folder {path}. A run goes before {INPUT}.")
+        found += inside
+    if len(found) > MOST_PICTURES:
+        raise UserError(f"{len(found):,} pictures are too many for one figure: give at most {MOST_PICTURES:,}.")
+    return found
 
 
 def _held_out_images(checkpoint: "Checkpoint") -> "Tensor":

@@ -16,15 +16,7 @@ from vae_dist.config.data import (
     Split,
 )
 from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
-from vae_dist.config.loading import (
-    DEFAULT_CONFIG,
-    differences,
-    find_config,
-    flatten,
-    load_config,
-    parse_config,
-    shipped_configs,
-)
+from vae_dist.config.loading import differences, flatten, load_config, parse_config
 from vae_dist.config.model import (
     Activation,
     BaseModelConfig,
@@ -40,6 +32,7 @@ from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, Op
 from vae_dist.config.prior import FlowPriorConfig, NormalPriorConfig, PriorConfig, VampPriorConfig
 from vae_dist.config.schema import Config, all_kinds
 from vae_dist.config.section import Kind, Section
+from vae_dist.config.shipped import DEFAULT_CONFIG, find_config, shipped_configs
 from vae_dist.config.train import TrackingConfig, TrainConfig
 
 __all__ = [

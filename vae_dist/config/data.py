@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from vae_dist.config.section import Count, CountOrZero, Kind, Kinds, Switch
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch
 
 Split = Literal["train", "val", "test"]
 Binarization = Literal["dynamic", "static", "none"]
@@ -13,7 +13,7 @@ Binarize = Annotated[
     Binarization,
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
-Size = Annotated[tuple[Count, Count], BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)]
 Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
 Resident = Annotated[
     Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")

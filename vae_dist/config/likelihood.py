@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_dist.config.section import Count, Kind, Kinds
+from vae_dist.config.section import Kind, Kinds, Layers, Number
 
 
 class BernoulliConfig(Kind):
@@ -21,7 +21,7 @@ class GaussianConfig(Kind):
     builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_gaussian"
 
     kind: Literal["gaussian"] = "gaussian"
-    sigma: Annotated[float, Field(ge=1e-6)] | Literal["pixel"] | None = Field(
+    sigma: Annotated[Number, Field(ge=1e-6)] | Literal["pixel"] | None = Field(
         None, description="standard deviation, of pixels in [0, 1]; null: one learned number; pixel: each its own"
     )
 
@@ -32,7 +32,7 @@ class LogisticMixtureConfig(Kind):
     builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_logistic_mixture"
 
     kind: Literal["logistic-mixture"] = "logistic-mixture"
-    components: Count = Field(5, description="logistics a pixel")
+    components: Layers = Field(5, description="logistics a pixel")
 
 
 LikelihoodConfig = Annotated[BernoulliConfig | GaussianConfig | LogisticMixtureConfig, Kinds(default="bernoulli")]

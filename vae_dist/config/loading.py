@@ -1,4 +1,4 @@
-"""Loading a config from a name or a path, with overrides.
+"""Loading a config from a file, with overrides.
 
 A config is a YAML file; whatever it leaves out has its default. Overrides of the form `section.key=value` are laid
 over it.
@@ -8,38 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from vae_dist.config.explain import explain
-from vae_dist.config.schema import Config, all_fields
+from vae_dist.config.aliases import is_in_epochs, nearest
+from vae_dist.config.explain import explain, explain_all, key_meant, key_of
+from vae_dist.config.schema import Config, all_fields, all_kinds
 from vae_dist.config.section import Kinds, Section
+from vae_dist.config.shipped import shipped_configs
+from vae_dist.config.yaml_text import MOST_BYTES, parse_yaml
 from vae_dist.errors import UsageError
-
-DEFAULT_CONFIG = "quickstart"
-SHIPPED_CONFIGS = Path(__file__).parent.parent / "configs"  # a checkout has it at its top level too, as a link
-
-
-def shipped_configs() -> dict[str, Path]:
-    """Return the name and path of every config that comes with the package."""
-    return {path.stem: path for path in sorted(SHIPPED_CONFIGS.glob("*.yaml"))}
-
-
-def find_config(name_or_path: str) -> Path:
-    """Return the file meant by a shipped config's name or a path.
-
-    Raises:
-        UsageError: there is neither.
-    """
-    shipped = shipped_configs()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    raise UsageError(
-        f"There is no config {name_or_path!r}: no such file, and the shipped ones are {', '.join(shipped)}."
-    )
+from vae_dist.json_files import read_bounded
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -51,18 +30,40 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     content = _read_config(path)
     for override in overrides:
         _apply_override(content, override)
-    settings = " ".join(f"--set {override}" for override in overrides)
-    return parse_config(content, f"{path} with {settings}" if settings else str(path))
+    keys = [split_override(override)[0] for override in overrides]
+    return parse_config(content, path.stem if path in shipped_configs().values() else str(path), keys)
 
 
-def parse_config(content: Any, origin: str) -> Config:
-    """Check plain data (from YAML or JSON) and make it a `Config`; errors name its `origin`."""
+def parse_config(content: Any, origin: str, overridden: Sequence[str] = ()) -> Config:
+    """Check plain data (from YAML or JSON) and make it a `Config`.
+
+    Args:
+        content: the data.
+        origin: of the data, which errors name.
+        overridden: keys that don't come from there, but from the command line.
+
+    Raises:
+        UsageError: a key is unknown, a value is out of range, or sections don't fit each other.
+    """
     try:
         return Config.model_validate(content)
-    except UsageError as error:
-        raise UsageError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
-    except ValidationError as error:  # no mapping at all
-        raise UsageError("\n".join(f"{origin}: {explain(detail, Config)}" for detail in error.errors())) from error
+    except (UsageError, ValidationError) as error:  # the second: no mapping at all
+        cause = error if isinstance(error, ValidationError) else error.__cause__
+        if not isinstance(cause, ValidationError):
+            raise
+        lines = explain_all(cause, lambda detail: _with_origin(detail, origin, overridden))
+        raise UsageError("\n".join(lines)) from cause
+
+
+def override_meant(option: str, value: str) -> str | None:
+    """Return the override that is meant by an option of other tools, such as --lr and 1e-3; None for others."""
+    key = key_meant(option, Config)
+    if key is None:
+        return None
+    if is_in_epochs(option):
+        return f"{key}=STEPS"
+    kinds = all_kinds().get(key.removesuffix(".kind").removesuffix(".name"), {})
+    return f"{key}={nearest(value, list(kinds)) or value}"
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -83,39 +84,53 @@ def flatten(section: Section) -> dict[str, Any]:
     return flat
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error; PyYAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a mapping, as PyYAML does."""
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"{key.value} is there twice"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _with_origin(error: ErrorDetails, origin: str, overridden: Sequence[str]) -> str:
+    """Explain an error, with the file that it is in unless an override is to blame."""
+    key, line = key_of(error, Config), explain(error, Config)
+    below = [name for name in overridden if not key or name.startswith(f"{key}.")]
+    if any(f"{key}.".startswith(f"{name}.") for name in overridden) or (below and error["type"] != "value_error"):
+        return line
+    if any(name in line for name in below):  # sections that don't fit each other
+        return line
+    section = key.rpartition(".")[0]
+    if {f"{section}.kind", f"{section}.name"} & set(overridden):
+        line += f" For another kind replace the whole section: --set {section}=KIND."
+    return f"{origin}: {line}"
 
 
 def _parse_yaml(text: str | bytes, origin: str) -> Any:
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
-    except Exception as error:  # PyYAML's constructors raise a dozen kinds
-        raise UsageError(f"{origin} is no YAML: {' '.join(str(error).split())}.") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{origin} is no YAML: {error}.") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    content = _parse_yaml(path.read_bytes(), str(path))
+    try:
+        text = read_bounded(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {error}.") from error
+    content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no config: sections such as `model:` are expected at its top.")
     return {key: {} if value is None else value for key, value in content.items()}  # an empty section
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def split_override(override: str) -> tuple[str, str]:
+    """Return the key and the text of the value of a `section.key=value`.
+
+    Raises:
+        UsageError: it is none.
+    """
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not key.strip():
         raise UsageError(f"--set {override}: write it as section.key=value.")
-    *sections, name = key.strip().split(".")
+    return key.strip(), text
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, text = split_override(override)
+    *sections, name = key.split(".")
     value = _parse_yaml(text, f"--set {override}: the value")
     for depth, section in enumerate(sections, start=1):
         inner = _written_out(".".join(sections[:depth]), content.get(section))

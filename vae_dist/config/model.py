@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from vae_dist.config.likelihood import BernoulliConfig, LikelihoodConfig
 from vae_dist.config.prior import FlowPriorConfig, NormalPriorConfig, PriorConfig
-from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
+from vae_dist.config.section import Kind, Kinds, Layers, LayersOrZero, Side, Width
 
 Activation = Literal["relu", "gelu"]
 
@@ -15,7 +15,7 @@ class BaseModelConfig(Kind):
     """The keys that every model has."""
 
     kind: str
-    z_dim: Count = Field(20, description="latent dimensions")
+    z_dim: Width = Field(20, description="latent dimensions")
     likelihood: LikelihoodConfig = BernoulliConfig()
 
     @property
@@ -47,8 +47,8 @@ class MLPConfig(FlatModelConfig):
     builder: ClassVar[str] = "vae_dist.models.mlp:build_mlp"
 
     kind: Literal["mlp"] = "mlp"
-    h_dim: Count = Field(200, description="hidden units")
-    depth: CountOrZero = Field(1, description="hidden layers each way; 0: linear")
+    h_dim: Width = Field(200, description="hidden units")
+    depth: LayersOrZero = Field(1, description="hidden layers each way; 0: linear")
     activation: Activation = Field(
         "relu", description="of hidden layers; gelu reached a better likelihood in the same steps"
     )
@@ -60,9 +60,9 @@ class ConvConfig(FlatModelConfig):
     builder: ClassVar[str] = "vae_dist.models.conv:build_conv"
 
     kind: Literal["conv"] = "conv"
-    width: Count = Field(64, description="channels")
-    blocks: Count = Field(2, description="residual blocks each way")
-    patch: Count = Field(4, description="side of a patch, in pixels")
+    width: Width = Field(64, description="channels")
+    blocks: Layers = Field(2, description="residual blocks each way")
+    patch: Side = Field(4, description="side of a patch, in pixels")
 
 
 class HierarchicalConfig(BaseModelConfig):
@@ -71,12 +71,12 @@ class HierarchicalConfig(BaseModelConfig):
     builder: ClassVar[str] = "vae_dist.models.hierarchical:build_hierarchical"
 
     kind: Literal["hierarchical"] = "hierarchical"
-    z_dim: Count = Field(20, description="latent dimensions at each position of each group")
-    width: Count = Field(64, description="channels")
-    blocks: Count = Field(2, description="residual blocks a group and a level")
-    patch: Count = Field(4, description="side of a patch at the finest level, in pixels")
-    groups: tuple[Count, ...] = Field(
-        (2, 3), min_length=1, description="latent groups at each resolution, the finest first"
+    z_dim: Width = Field(20, description="latent dimensions at each position of each group")
+    width: Width = Field(64, description="channels")
+    blocks: Layers = Field(2, description="residual blocks a group and a level")
+    patch: Side = Field(4, description="side of a patch at the finest level, in pixels")
+    groups: tuple[Layers, ...] = Field(
+        (2, 3), min_length=1, max_length=16, description="latent groups at each resolution, the finest first"
     )
 
 
@@ -86,7 +86,7 @@ class GivenModelConfig(Kind):
     builder: ClassVar[str] = "vae_dist.models.given:not_given"
 
     kind: Literal["given"] = "given"
-    name: str = Field("", description="its class or the function that makes it")
+    name: str = Field("", max_length=500, description="its class or the function that makes it")
     likelihood: LikelihoodConfig = BernoulliConfig()
 
     @property

@@ -4,18 +4,18 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Number, PerStep
 
 
 class BaseObjectiveConfig(Kind):
     """The keys that every objective has."""
 
     kind: str
-    beta: float = Field(1.0, ge=0, description="weight of the rate after warm-up")
+    beta: Number = Field(1.0, ge=0, description="weight of the rate after warm-up")
     warmup_steps: CountOrZero = Field(0, description="steps over which beta rises linearly from 0")
-    samples: Count = Field(1, description="posterior draws an image")
-    final_samples: Count | None = Field(None, description="posterior draws an image at the end; null: as before")
-    final_from: float = Field(0.9, gt=0, lt=1, description="share of the run after which there are `final_samples`")
+    samples: PerStep = Field(1, description="posterior draws an image")
+    final_samples: PerStep | None = Field(None, description="posterior draws an image at the end; null: as before")
+    final_from: Number = Field(0.9, gt=0, lt=1, description="share of the run after which there are `final_samples`")
 
     @model_validator(mode="after")
     def _final_from_has_an_effect(self) -> Self:
@@ -30,7 +30,7 @@ class ELBOConfig(BaseObjectiveConfig):
     builder: ClassVar[str] = "vae_dist.losses.elbo:build_elbo"
 
     kind: Literal["elbo"] = "elbo"
-    free_bits: float = Field(0.0, ge=0, description="nats of rate a latent group may spend free of charge")
+    free_bits: Number = Field(0.0, ge=0, description="nats of rate a latent group may spend free of charge")
 
 
 class IWAEConfig(BaseObjectiveConfig):

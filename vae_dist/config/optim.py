@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_dist.config.section import CountOrZero, Kind, Kinds
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Number
 
-Decay = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[Number, Field(ge=0, lt=1)]
 BETAS = "decay of the gradient's running mean and of its second moment (adamax: of its largest absolute value)"
 
 
@@ -14,17 +14,17 @@ class BaseOptimConfig(Kind):
     """The keys that every optimizer has."""
 
     kind: str
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="an L2 penalty")
+    lr: Number = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: Number = Field(0.0, ge=0, description="an L2 penalty")
     warmup_steps: CountOrZero = Field(0, description="steps over which the learning rate rises linearly")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="after the warm-up; cosine: falls to 0 at train.steps; constant: stays"
     )
-    clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
-    skip_norm: float | None = Field(
+    clip_norm: Number | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
+    skip_norm: Number | None = Field(
         None, gt=0, description="a step with a larger gradient norm is skipped; null: only if it is not finite"
     )
-    ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weights' moving average; null: none")
+    ema: Number | None = Field(0.999, gt=0, lt=1, description="decay of the weights' moving average; null: none")
 
 
 class AdamWConfig(BaseOptimConfig):
@@ -34,7 +34,7 @@ class AdamWConfig(BaseOptimConfig):
 
     kind: Literal["adamw"] = "adamw"
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description=BETAS)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, times the learning rate")
+    weight_decay: Number = Field(0.0, ge=0, description="decoupled, times the learning rate")
 
 
 class AdamaxConfig(BaseOptimConfig):

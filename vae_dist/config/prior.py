@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_dist.config.section import Count, Kind, Kinds
+from vae_dist.config.section import Kind, Kinds, Layers, Width
 
 
 class NormalPriorConfig(Kind):
@@ -21,7 +21,7 @@ class VampPriorConfig(Kind):
     builder: ClassVar[str] = "vae_dist.distributions.priors:build_vamp"
 
     kind: Literal["vamp"] = "vamp"
-    pseudo_inputs: Count = Field(500, description="components of the mixture")
+    pseudo_inputs: Width = Field(500, description="components of the mixture")
 
 
 class FlowPriorConfig(Kind):
@@ -30,8 +30,8 @@ class FlowPriorConfig(Kind):
     builder: ClassVar[str] = "vae_dist.distributions.priors:build_flow"
 
     kind: Literal["flow"] = "flow"
-    couplings: Count = Field(6, description="coupling layers")
-    width: Count = Field(256, description="hidden units of a coupling")
+    couplings: Layers = Field(6, description="coupling layers")
+    width: Width = Field(256, description="hidden units of a coupling")
 
 
 PriorConfig = Annotated[NormalPriorConfig | VampPriorConfig | FlowPriorConfig, Kinds(default="normal")]

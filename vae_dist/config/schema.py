@@ -8,13 +8,13 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from vae_dist.config.data import DataConfig, DigitsConfig
-from vae_dist.config.explain import explain
+from vae_dist.config.explain import explain, explain_all
 from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.model import FlatModelConfig, GivenModelConfig, MLPConfig, ModelConfig
 from vae_dist.config.objective import ELBOConfig, IWAEConfig, ObjectiveConfig
 from vae_dist.config.optim import AdamWConfig, OptimConfig
 from vae_dist.config.prior import VampPriorConfig
-from vae_dist.config.section import Kind, Section
+from vae_dist.config.section import Kind, Section, Whole
 from vae_dist.config.train import TrackingConfig, TrainConfig
 from vae_dist.errors import UsageError
 
@@ -26,7 +26,7 @@ class Config(Section):
         UsageError: a key is unknown, a value is out of range, or sections don't fit each other.
     """
 
-    seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, order and noise")
+    seed: Whole = Field(0, ge=0, lt=2**63, description="of initial weights, order and noise")
     data: DataConfig = DigitsConfig()
     model: ModelConfig = MLPConfig()
     objective: ObjectiveConfig = ELBOConfig()
@@ -38,7 +38,8 @@ class Config(Section):
         try:
             super().__init__(**sections)
         except ValidationError as error:
-            raise UsageError("\n".join(explain(detail, type(self)) for detail in error.errors())) from error
+            lines = explain_all(error, lambda detail: explain(detail, type(self)))
+            raise UsageError("\n".join(lines)) from error
 
     @model_validator(mode="after")
     def _likelihood_fits_the_data(self) -> Self:

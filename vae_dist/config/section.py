@@ -1,8 +1,10 @@
 """The parts that a config's sections are made of: closed models, number types, and unions of kinds."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
@@ -11,9 +13,38 @@ from pydantic_core import CoreSchema, core_schema
 
 from vae_dist.config.plugins import plugins
 
+
+def _as_number(value: Any) -> Any:
+    """Read a number that YAML 1.1 takes for a word, such as 1e4, and those of other packages."""
+    if isinstance(value, str):
+        for read in (int, float):
+            with suppress(ValueError):
+                return read(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value
+
+
+def _as_whole(value: Any) -> Any:
+    """Read a number, and one such as 1.0e4 as a whole one."""
+    number = _as_number(value)
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+LARGEST = 1e30  # of what float32 has to hold, also ten or a hundred times as large
+# Strict, because pydantic takes truth values for 0 and 1.
+Number = Annotated[float, BeforeValidator(_as_number), Field(strict=True, le=LARGEST)]
+Whole = Annotated[int, BeforeValidator(_as_whole), Field(strict=True)]
 # Larger numbers are slips of the finger, and torch can't hold them.
-Count = Annotated[int, Field(gt=0, lt=2**31)]
-CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[Whole, Field(gt=0, lt=2**31)]
+CountOrZero = Annotated[Whole, Field(ge=0, lt=2**31)]
+# Far more than anything that was ever trained: what others wrote is not built before it is in bounds.
+Width = Annotated[Whole, Field(gt=0, lt=2**20 + 1)]  # units, channels, dimensions
+Layers = Annotated[Whole, Field(gt=0, lt=1001)]
+LayersOrZero = Annotated[Whole, Field(ge=0, lt=1001)]
+Side = Annotated[Whole, Field(gt=0, lt=2**16 + 1)]  # of a picture, in pixels
+PerStep = Annotated[Whole, Field(gt=0, lt=2**20 + 1)]  # images, draws
+Threads = Annotated[Whole, Field(gt=0, lt=1025)]
 # YAML 1.1 reads a bare on or off as a truth value.
 Switch = Annotated[
     Literal["auto", "on", "off"],

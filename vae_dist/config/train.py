@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from vae_dist.config.section import Count, Section, Switch
+from vae_dist.config.section import Count, Number, PerStep, Section, Switch, Threads
 from vae_dist.errors import UsageError
 
 
@@ -12,8 +12,8 @@ class TrainConfig(Section):
     """Length, batches, precision and threads of the training, and how often to log, evaluate and save."""
 
     steps: Count = Field(2000, description="optimizer steps of the whole run")
-    batch_size: Count = Field(128, description="images a step, over all processes")
-    micro_batches: Count = Field(8, description="equal parts of a batch: the unit of noise, at least one a process")
+    batch_size: PerStep = Field(128, description="images a step, over all processes")
+    micro_batches: PerStep = Field(8, description="equal parts of a batch: the unit of noise, at least one a process")
     accumulate: Count = Field(1, description="forward passes for a process's share of a batch; more take less memory")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="numbers the networks compute in; auto: bf16 where the hardware is fast at it, else fp32"
@@ -25,17 +25,17 @@ class TrainConfig(Section):
     compile: Switch = Field(
         "auto", description="compile the networks with torch.compile; auto: a run of 50,000 steps or more"
     )
-    threads: Count | None = Field(None, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
+    threads: Threads | None = Field(None, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
     log_every: Count = Field(50, description="steps between lines of training figures")
     eval_every: Count = Field(
         500, description="steps between evaluations on the validation split; checkpoints are scored too"
     )
-    checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
+    checkpoint_minutes: Number = Field(5.0, gt=0, description="minutes between checkpoints")
     checkpoint_every: Count | None = Field(None, description="steps between checkpoints, besides the minutes")
     keep_last: Count = Field(3, description="newest checkpoints kept, besides the best")
     profile: bool = Field(False, description="write a profiler's trace of a few early steps, and say what took longest")
-    collective_timeout_s: float = Field(
+    collective_timeout_s: Number = Field(
         600.0, gt=0, le=1e6, description="seconds before a process gives up on the others"
     )
 

@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.config import Binarization
+from vae_dist.data.memory import memory_for_data
 from vae_dist.errors import UsageError
 
 HASHED_AT_ONCE = 1024  # images
@@ -127,6 +128,7 @@ class ResidentDataset:
         rest = {split: images for split, images in self.tensors.items() if split != "train"}
         return replace(self, tensors={"train": train[:-count], "val": train[-count:], **rest})
 
+    @memory_for_data()
     def to(self, device: torch.device) -> "ResidentDataset":
         """Return the same dataset on a device."""
         return replace(self, tensors={split: images.to(device) for split, images in self.tensors.items()})

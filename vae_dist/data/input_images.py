@@ -9,9 +9,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vae_dist.data.levels import Levels
+from vae_dist.data.memory import memory_for_data
 from vae_dist.data.pictures import decode_picture
 
 
+@memory_for_data()
 def read_images(
     paths: Sequence[Path], image_shape: Sequence[int], levels: Levels | None = None
 ) -> UInt8[Tensor, "n c h w"]:

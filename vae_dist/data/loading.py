@@ -2,6 +2,7 @@
 
 from vae_dist.config import DataConfig
 from vae_dist.data.dataset import Dataset
+from vae_dist.data.memory import memory_for_data
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -11,5 +12,6 @@ def load_dataset(config: DataConfig) -> Dataset:
         UserError: the images can't be found or read.
         UsageError: the split asked for is impossible.
     """
-    dataset: Dataset = config.build()
+    with memory_for_data():
+        dataset: Dataset = config.build()
     return dataset

@@ -187,7 +187,11 @@ def _refuse_common_pictures(listings: Mapping[Split, Listing]) -> None:
 
 def _in_order(pictures: Iterable[str], folder: str) -> list[str]:
     """Scramble names, as the file system has them: the last, which may be held out, are of any class."""
-    return sorted(pictures, key=lambda path: hashlib.sha256(os.fsencode(os.path.relpath(path, folder))).digest())
+
+    def place(path: str) -> bytes:
+        return hashlib.sha256(os.fsencode(path.removeprefix(folder).lstrip("/"))).digest()
+
+    return sorted(pictures, key=place)
 
 
 def _told(level: _Level, folders: Mapping[Split, str], listings: Mapping[Split, Listing]) -> str:

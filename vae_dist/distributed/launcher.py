@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from vae_dist.distributed.launcher_env import LAUNCHER_PID, has_launcher
+from vae_dist.distributed.launcher_env import LAUNCHER_PID, has_launcher, number
 from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, StopSignals, handled_signals
 from vae_dist.errors import UserError
 
@@ -77,7 +77,7 @@ def follow_launcher() -> None:
     """Stop this rank with its launcher, whichever that is, even if it is killed."""
     if not has_launcher():
         return
-    launcher = int(os.environ.get(LAUNCHER_PID, os.getppid()))
+    launcher = number(LAUNCHER_PID, os.getppid())
 
     def watch() -> None:
         while os.getppid() == launcher:

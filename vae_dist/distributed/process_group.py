@@ -17,6 +17,8 @@ from vae_dist.errors import UsageError, UserError
 
 Result = TypeVar("Result")
 CPU = torch.device("cpu")
+# What gloo and NCCL say of a process that is gone or doesn't answer.
+LOST_PEER = ("gloo", "nccl", "connection", "pair closure", "timed out", "broken pipe", "no route", "unreachable")
 
 
 @dataclass(frozen=True)
@@ -112,4 +114,4 @@ class ProcessGroup:
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL", "Connection"))
+    return isinstance(error, dist.DistError) or any(words in str(error).lower() for words in LOST_PEER)

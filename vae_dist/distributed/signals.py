@@ -24,6 +24,25 @@ def handled_signals() -> list[int]:
     return [number for number in SIGNALS if number != hang_up or signal.getsignal(number) != signal.SIG_IGN]
 
 
+def let_ctrl_c_end_quietly() -> None:
+    """Let Ctrl-C end the program without a traceback from here on, as it ends programs that aren't Python's."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def ctrl_c_raises() -> Iterator[None]:
+    """Let it raise KeyboardInterrupt while entered."""
+    ends_quietly = signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    if ends_quietly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ends_quietly:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def default_signal_handlers() -> Iterator[None]:
     """Let the same signals end the process while entered: while torch waits for others, Python runs no handler."""
@@ -55,6 +74,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.reason: StopReason | None = None
         self._raises = False
+        self._at_once = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -87,10 +107,20 @@ class StopSignals:
         if self._previous and self._raises:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
+    @contextmanager
+    def raised_at_once(self) -> Iterator[None]:
+        """Let a first signal raise KeyboardInterrupt too while entered, where nothing is lost by stopping at once."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.reason == "interrupted":
-            raise KeyboardInterrupt
+        is_second = number == signal.SIGINT and self.reason == "interrupted"
         self.reason = SIGNALS[number]
         if self._raises:
             self._raises = False  # once: cleaning up takes its time
             raise Stopped(self.reason)
+        if is_second or self._at_once:
+            raise KeyboardInterrupt

@@ -5,12 +5,13 @@ Images are uint8 tensors of shape (n, channels, height, width), with 1 (grey) or
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vae_dist.atomic_files import replace_file
@@ -59,25 +60,30 @@ def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tenso
     return sheet
 
 
-def save_picture(path: Path, picture: Image.Image) -> None:
+def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> None:
     """Write a PNG (or another format by the suffix), replacing a file that is there in one step.
+
+    Args:
+        path: of the file.
+        picture: to write.
+        metadata: texts by name, which a PNG carries as such, and a GIF or JPEG as its comment.
 
     Raises:
         UserError: the suffix names no picture format, `path` is a folder, or the disk refuses.
     """
-    _save(path, [picture])
+    _save(path, [picture], metadata)
 
 
-def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"]) -> None:
+def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[str, str]) -> None:
     """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip."""
     if path.suffix.lower() == ".gif":
         pictures = [_to_picture(frame) for frame in frames]
-        _save(path, [*pictures, *reversed(pictures[1:-1])])
+        _save(path, [*pictures, *reversed(pictures[1:-1])], metadata)
     else:
-        _save(path, [grid(frames, columns=len(frames))])
+        _save(path, [grid(frames, columns=len(frames))], metadata)
 
 
-def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
+def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> None:
     suffix = path.suffix.lower()
     file_format = Image.registered_extensions().get(suffix)
     if file_format is None or file_format not in Image.SAVE:
@@ -85,8 +91,12 @@ def _save(path: Path, pictures: Sequence[Image.Image]) -> None:
     buffer = io.BytesIO()
     first, *rest = pictures
     several = {"save_all": True, "append_images": rest, "duration": FRAME_MS, "loop": 0} if rest else {}
+    texts = PngInfo()
+    for name, text in metadata.items():
+        texts.add_text(name, text)
+    comment = ", ".join(f"{name}: {text}" for name, text in metadata.items()).encode()
     try:
-        first.save(buffer, format=file_format, **several)
+        first.save(buffer, format=file_format, pnginfo=texts, comment=comment, **several)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: this picture can't be a {suffix} ({error}); end the name in .png.") from error
     try:

@@ -1,5 +1,6 @@
 """The pictures of a model: samples, reconstructions beside their originals, and interpolations."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from vae_dist.data import Dataset, to_unit
 from vae_dist.inference import generation
 from vae_dist.inference.drawing import comparison, grid, save_picture, to_bytes
+from vae_dist.inference.origin import Origin
 from vae_dist.models import Model
 
 SAMPLES = 64
@@ -45,7 +47,8 @@ def held_out_images(dataset: Dataset) -> UInt8[Tensor, "n c h w"]:
     return dataset.images("val" if "val" in dataset.splits else "train", range(PAIRS))
 
 
-def write_run_figures(model: Model, dataset: Dataset, seed: int, folder: Path) -> None:
-    """Write samples.png and reconstructions.png into a run's folder of pictures."""
-    save_picture(folder / "samples.png", sample_figure(model, SAMPLES, seed=seed))
-    save_picture(folder / "reconstructions.png", reconstruction_figure(model, held_out_images(dataset)))
+def write_run_figures(model: Model, dataset: Dataset, origin: Origin, folder: Path) -> None:
+    """Write samples.png, of the origin's seed, and reconstructions.png into a run's folder of pictures."""
+    save_picture(folder / "samples.png", sample_figure(model, SAMPLES, seed=origin.seed or 0), origin.metadata())
+    reconstructions = reconstruction_figure(model, held_out_images(dataset))
+    save_picture(folder / "reconstructions.png", reconstructions, replace(origin, seed=None).metadata())

@@ -1,5 +1,7 @@
 """The models, and which one a config names."""
 
+from functools import partial
+
 import torch
 
 from vae_dist.config import ModelConfig
@@ -9,6 +11,7 @@ from vae_dist.models.conv import ConvolutionalVAE
 from vae_dist.models.given import BuildModel
 from vae_dist.models.hierarchical import HierarchicalVAE
 from vae_dist.models.mlp import MLPVAE
+from vae_dist.models.skeleton import check_size
 from vae_dist.rng import derive_seed
 
 __all__ = [
@@ -40,7 +43,12 @@ def initial_model(config: ModelConfig, image_shape: ImageShape, seed: int, build
         image_shape: of its images.
         seed: of its weights.
         build: makes the model instead of the config.
+
+    Raises:
+        UsageError: the config's model is larger than this machine.
     """
+    if build is None:
+        check_size(partial(build_model, config), image_shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("weights", seed))
         return build(image_shape) if build else build_model(config, image_shape)

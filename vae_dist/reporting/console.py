@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
+from vae_dist.printable import printable
+
 REFRESH_S = 0.2  # the bar
 PLAIN_LINE_S = 5.0  # between plain lines
 
@@ -32,16 +34,21 @@ class ProgressDisplay:
         self._metrics = ""
         self._bar: Progress | None = None
 
-    def start(self, summary: Mapping[str, str]) -> None:
-        """Print the summary and show the bar."""
+    def summary(self, facts: Mapping[str, str]) -> None:
+        """Print facts about the run by name."""
         if self._console is None:
             return
         table = Table.grid(padding=(0, 2))
-        for name, fact in summary.items():
-            table.add_row(Text(name, style="bold"), Text(fact, overflow="fold"))
+        for name, fact in facts.items():
+            table.add_row(Text(name, style="bold"), Text(printable(fact), overflow="fold"))
         with self._tolerate_closed_terminal():
             self._console.print(table)
-            if self._console.is_terminal:
+
+    def start(self) -> None:
+        """Start the clock and show the bar."""
+        self._began = self._shown = time.monotonic()
+        with self._tolerate_closed_terminal():
+            if self._console is not None and self._console.is_terminal:
                 self._bar = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
                 self._task = self._bar.add_task("", total=self._steps, completed=self._first, metrics="", pace="")
                 self._bar.start()
@@ -54,7 +61,7 @@ class ProgressDisplay:
 
     def metrics(self, step: int, line: str) -> None:
         """Show the metrics of the last steps beside the bar, or now and then on a line of their own."""
-        self._metrics = line
+        self._metrics = line = printable(line)
         now = time.monotonic()
         if self._console is None or self._bar is not None:
             return
@@ -65,6 +72,7 @@ class ProgressDisplay:
     def print(self, message: str | Table) -> None:
         """Print lines of their own."""
         if self._console is not None:
+            message = printable(message) if isinstance(message, str) else message
             with self._tolerate_closed_terminal():
                 self._console.print(message, highlight=False, markup=False, soft_wrap=isinstance(message, str))
 

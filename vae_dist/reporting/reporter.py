@@ -39,7 +39,8 @@ class Reporter:
         self._display = ProgressDisplay(
             console, steps=train.steps, batch_size=train.batch_size, epoch_size=epoch_size, step=step
         )
-        self.start, self.step, self.print = self._display.start, self._display.step, self._display.print
+        self.summary, self.start = self._display.summary, self._display.start
+        self.step, self.print = self._display.step, self._display.print
         self._log_functions, self._config, self._first, self._dims = log, config, step, dims
         self._trackers: Trackers | None = None
 

@@ -6,40 +6,48 @@ import warnings
 from pathlib import Path
 from typing import IO
 
+from vae_dist.atomic_files import open_to_append
 from vae_dist.errors import UserError
+from vae_dist.json_files import read_bounded
 
 LOCK = "lock"
-HOLDER = "process "  # how a lock file's text begins; it is information only
+HOLDER = b"process "  # how a lock file's text begins; it is information only
+LONGEST = 1000  # bytes of it
 
 
 class FolderLock:
     """A folder, locked for writing until `release`.
 
     Raises:
-        UserError: another process holds the lock.
+        UserError: another process holds the lock, or a file of that name is none of ours.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
         try:
             import fcntl
         except ImportError:  # Windows
             return
+        path = folder / LOCK
         # lockf's lock dies with its process and isn't inherited by workers.
-        file = (folder / LOCK).open("a+")
+        file = open_to_append(path)
+        file.seek(0)
+        content = file.read(LONGEST)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip()
             file.close()
+            holder = content.decode(errors="replace").strip()
             raise UserError(
                 f"{folder} is being trained already ({holder}); wait for it, or give another --out."
             ) from error
         except OSError as error:
             warnings.warn(f"{folder} can't be locked ({error.strerror}); see that only one run uses it.", stacklevel=2)
+        if not _is_ours(content):
+            file.close()
+            raise UserError(f"{path} is no lock of a run: move it away, or give another --out.")
         file.truncate(0)
-        file.write(f"{HOLDER}{os.getpid()} on {socket.gethostname()}")
+        file.write(HOLDER + f"{os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         self._file = file
 
@@ -52,4 +60,11 @@ class FolderLock:
 
 def is_lock(path: Path) -> bool:
     """Return whether a file is a lock of ours, and not somebody's file of that name."""
-    return path.name == LOCK and path.read_bytes()[: len(HOLDER)] in (b"", HOLDER.encode())
+    try:
+        return path.name == LOCK and not path.is_symlink() and _is_ours(read_bounded(path, LONGEST))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_ours(content: bytes) -> bool:
+    return content[: len(HOLDER)] in (b"", HOLDER)

@@ -6,7 +6,8 @@ from pathlib import Path
 from vae_dist.checkpoint import CHECKPOINTS, Checkpoint, latest_checkpoint
 from vae_dist.config import Config, differences
 from vae_dist.errors import UsageError, UserError
-from vae_dist.runs.run import CONFIG, METRICS, Run
+from vae_dist.runs.metrics import METRICS
+from vae_dist.runs.run import CONFIG, Run
 
 # What a resume may change: how long, how often, what is kept and where figures go. No weight depends on any of it but
 # train.steps, by the schedules that end with the run; of that there is a warning.

@@ -1,16 +1,22 @@
 """Reading a run folder: its config, metrics, checkpoints, status and provenance. Nothing here writes."""
 
-import json
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from vae_dist.checkpoint import CHECKPOINTS, Checkpoint, best_of, checkpoint_folders, latest_checkpoint
 from vae_dist.config import Config, load_config
 from vae_dist.errors import UserError
+from vae_dist.json_files import read_json
+from vae_dist.runs.metrics import METRICS, Line, columns, is_count, read_last_lines, read_lines
 
-CONFIG, RECORD, STATUS, METRICS, IMAGES = "config.yaml", "run.json", "status.json", "metrics.jsonl", "images"
+CONFIG, RECORD, STATUS, IMAGES = "config.yaml", "run.json", "status.json", "images"
+Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
+IDENTITY = re.compile(r"[\w-]{1,64}")  # trackers name files by it
+MOST_RECORD_BYTES = 1 << 24  # of thousands of starts
 
 
 class Run:
@@ -37,8 +43,8 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """Return the content of status.json; empty where there is none that can be read."""
-        return _read_mapping(self.path / STATUS)
+        """Return the content of status.json; empty, with a warning, where it is damaged."""
+        return _or_empty(_read_status, self.path / STATUS)
 
     @property
     def is_finished(self) -> bool:
@@ -47,8 +53,8 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Return the content of run.json, the identity of the run and every start of it; empty without one."""
-        return _read_mapping(self.path / RECORD)
+        """Return the content of run.json, the identity of the run and every start of it; see `status`."""
+        return _or_empty(read_record, self.path / RECORD)
 
     def metrics(self, split: str = "train") -> dict[str, list[Any]]:
         """Return what was logged, a column for each name.
@@ -56,9 +62,8 @@ class Run:
         Args:
             split: "train" for the figures of training steps, or the split of evaluations.
         """
-        lines = [line for line in self._lines() if line.get("split", "train") == split]
-        names = dict.fromkeys(name for line in lines for name in line)
-        return {name: [line.get(name) for line in lines] for name in names}
+        lines = read_lines(self.path / METRICS)
+        return columns(line for line in lines if line.get("split", "train") == split)
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -78,27 +83,51 @@ class Run:
         path = best_of(self.checkpoints)
         return None if path is None else Checkpoint.open(path)
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        file = self.path / METRICS
-        for line in file.read_bytes().splitlines() if file.is_file() else []:
-            try:
-                values = json.loads(line)
-            except ValueError:  # torn by a crash
-                continue
-            if isinstance(values, dict):
-                yield values
-
 
 def last_figures(path: Path) -> dict[str, Any]:
     """Return what was last logged of a run: of its validation images, or of training steps where there are none."""
-    run = Run(path)
-    columns = run.metrics("val") or run.metrics("train")
-    return {name: values[-1] for name, values in columns.items()}
+    last: dict[str, Line] = {}
+    for _, line in read_last_lines(path / METRICS):
+        last.setdefault(line.get("split", "train"), line)
+        if "val" in last:
+            break
+    return dict(last.get("val") or last.get("train") or {})
 
 
-def _read_mapping(file: Path) -> dict[str, Any]:
+def read_record(file: Path) -> dict[str, Any]:
+    """Read run.json.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no record of a run; the message says why.
+    """
+    record = read_json(file, MOST_RECORD_BYTES)
+    if not isinstance(record, dict) or not isinstance(record.get("starts"), list):
+        raise ValueError("it has no list of starts")
+    if not IDENTITY.fullmatch(str(record.get("id"))):
+        raise ValueError("it has no identity of the run")
+    for start in record["starts"]:
+        if not isinstance(start, dict) or not all(is_count(start.get(key, 0)) for key in ("from_step", "processes")):
+            raise ValueError("one of its starts is none")
+    return record
+
+
+def _read_status(file: Path) -> dict[str, Any]:
+    status = read_json(file)
+    if not isinstance(status, dict) or status.get("status") not in get_args(Status):
+        raise ValueError("it names no status of a run")
+    step, steps = status.get("step"), status.get("steps")
+    if not is_count(step) or not is_count(steps) or step > steps:
+        raise ValueError("its steps are none")
+    return status
+
+
+def _or_empty(read: Callable[[Path], dict[str, Any]], file: Path) -> dict[str, Any]:
+    """Return what a file of information holds; nothing, with a warning, where that can't be understood."""
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        return read(file)
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{file} is passed over, since it is damaged: {error}.", stacklevel=3)
+        return {}

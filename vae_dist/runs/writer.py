@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from vae_dist.atomic_files import replace_file
+from vae_dist.atomic_files import check_no_link, open_to_append, replace_file
 from vae_dist.checkpoint import (
     CHECKPOINTS,
     Checkpoint,
@@ -25,13 +25,14 @@ from vae_dist.checkpoint import (
 from vae_dist.config import Config
 from vae_dist.errors import UsageError, UserError
 from vae_dist.runs.lock import FolderLock, is_lock
+from vae_dist.runs.metrics import METRICS, read_last_lines
 from vae_dist.runs.provenance import commit_of_package, versions
 from vae_dist.runs.resume import check_config, resume_point
-from vae_dist.runs.run import CONFIG, IMAGES, METRICS, RECORD, STATUS, Run
+from vae_dist.runs.run import CONFIG, IMAGES, RECORD, STATUS, Run, Status, read_record
 from vae_dist.runs.strict_json import to_json
 
 FORMAT = 2  # of the folder; the first edition's had none
-Status = Literal["running", "finished", "preempted", "interrupted", "failed"]
+WRITTEN = (CONFIG, RECORD, STATUS, METRICS, IMAGES, CHECKPOINTS, "trace.json", "tensorboard")  # in it, besides the lock
 
 
 class RunWriter:
@@ -72,6 +73,8 @@ class RunWriter:
         with self._disk_errors():
             self.path.mkdir(parents=True, exist_ok=True)
             self._check_it_is_ours()
+            for path in (*(self.path / name for name in WRITTEN), *(self.path / CHECKPOINTS).glob("step-*")):
+                check_no_link(path)
             self._lock = FolderLock(self.path)
             for name in (CONFIG, RECORD, STATUS, METRICS):
                 for torn in self.path.glob(f".{name}.tmp-*"):  # what a killed process was writing
@@ -116,7 +119,7 @@ class RunWriter:
         """Append a line to metrics.jsonl, handed to the operating system before this returns."""
         with self._disk_errors():
             if self._metrics is None:
-                self._metrics = (self.path / METRICS).open("ab")
+                self._metrics = open_to_append(self.path / METRICS)
             self._metrics.write(to_json(values).encode() + b"\n")
             self._metrics.flush()
 
@@ -150,17 +153,16 @@ class RunWriter:
     def _cut_metrics(self, state: State | None) -> None:
         """Delete what was logged after the point that the run goes on from: it will be logged again."""
         file = self.path / METRICS
-        if not file.exists():
-            return
-        kept = []
-        for line in file.read_bytes().splitlines(keepends=True):
-            try:
-                values = json.loads(line)
-                if line.endswith(b"\n") and _is_before(state, values["step"], is_evaluation="split" in values):
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                continue  # torn by a crash, and so from after the last checkpoint
-        replace_file(file, b"".join(kept))
+        if file.exists():
+            ends = (
+                end
+                for end, line in read_last_lines(file)
+                if _is_before(state, line["step"], is_evaluation="split" in line)
+            )
+            kept = next(ends, 0)
+            if kept < file.stat().st_size:
+                with file.open("rb") as opened:
+                    replace_file(file, opened.read(kept))
 
     def _write(self, file: Path, content: bytes) -> None:
         with self._disk_errors():
@@ -186,12 +188,10 @@ def _is_before(state: State | None, step: int, *, is_evaluation: bool) -> bool:
 
 def _record_so_far(file: Path) -> dict[str, Any]:
     try:
-        record = json.loads(file.read_bytes())
-    except ValueError:
-        record = None
-    if isinstance(record, dict) and isinstance(record.get("id"), str) and isinstance(record.get("starts"), list):
-        return record
-    raise UserError(f"{file} is damaged: it has no list of starts. Delete or move it; nothing else depends on it.")
+        record = read_record(file)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}. Delete or move it; nothing else depends on it.") from error
+    return record
 
 
 def _now() -> str:

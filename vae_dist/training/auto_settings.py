@@ -11,7 +11,7 @@ from accelerate.utils import ProjectConfiguration
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import TrainConfig
 from vae_dist.distributed.devices import Precision, best_precision, precisions
-from vae_dist.distributed.launcher_env import requested_precision
+from vae_dist.distributed.launcher_env import requested_precision, suspects
 from vae_dist.errors import UsageError
 
 # Compiled steps took 4 to 23 % less time, and compiling half a minute: as long as 50,000 of the smallest steps saved.
@@ -82,5 +82,6 @@ def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str
         )
     except ValueError as error:
         raise UsageError(
-            f"accelerate was set up otherwise in this process ({error}): train before you make an Accelerator."
+            f"accelerate was set up otherwise in this process ({error}): train before you make an Accelerator. "
+            f"On the command line, see these environment variables: {suspects(str(error))}."
         ) from error

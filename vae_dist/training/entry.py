@@ -18,9 +18,10 @@ from vae_dist.distributed.signals import Stopped, StopReason, StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.models import BuildModel, Model
 from vae_dist.models.given import as_builder, config_of
+from vae_dist.printable import printable
 from vae_dist.runs.discovery import RUNS, fresh_folder
-from vae_dist.runs.run import Run, last_figures
-from vae_dist.runs.writer import RunWriter, Status
+from vae_dist.runs.run import Run, Status, last_figures
+from vae_dist.runs.writer import RunWriter
 from vae_dist.training.auto_settings import make_deterministic
 from vae_dist.training.setup import Given, set_up
 from vae_dist.training.trainer import Trainer
@@ -151,12 +152,14 @@ def _train_in(
     state = State.model_validate(found) if found else None
     if state is not None and state.step == config.train.steps and is_finished:
         if console is not None:
-            console.print(f"{writer.path} is finished: {state.step:,} steps.", highlight=False)
+            console.print(printable(f"{writer.path} is finished: {state.step:,} steps."), highlight=False, markup=False)
         return "finished", state.step
+    trainer = None
     try:
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
             setup = set_up(writer, config, given, process_group, signals, console, state, checkpoint)
-            return Trainer(writer, config, process_group, signals, setup).run()
+            trainer = Trainer(writer, config, process_group, signals, setup)
+            return trainer.run()
     except Stopped as stopped:  # while the data were read
         step, reason = state.step if state else 0, stopped.reason
         process_group.on_rank_zero(lambda: writer.set_status(reason, step, config.train.steps))
@@ -169,4 +172,6 @@ def _train_in(
             with suppress(Exception):  # the disk may be what failed
                 step = writer.saved_step or (state.step if state else 0)
                 writer.set_status(ended, step, config.train.steps, str(error) or None)
+            if trainer is not None and ended == "failed":
+                trainer.leave_pictures()
         raise

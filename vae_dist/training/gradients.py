@@ -6,7 +6,7 @@ batch, times fp16's loss scale where there is one.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -63,14 +63,14 @@ class _Reducer:
     def backward_alone(self, part: Part, *, beta: Beta) -> Loss:
         """Leave in `.grad` the gradient of one part, without that of any other part or process."""
         self._objective.zero_grad()
-        loss = self._pass(self._objective, part, beta)
+        loss = self._pass(self._objective.forward, part, beta)  # where it is compiled, not for parts of this size
         for parameter in self._objective.parameters():
             if parameter.grad is not None:
                 parameter.grad /= self._loss_scale
         return loss
 
-    def _pass(self, objective: nn.Module, part: Part, beta: Beta) -> Loss:
-        loss: Loss = objective(*part, beta)
+    def _pass(self, objective: Callable[..., Loss], part: Part, beta: Beta) -> Loss:
+        loss = objective(*part, beta)
         self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
         return loss
 

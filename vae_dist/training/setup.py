@@ -71,14 +71,14 @@ def set_up(
     state: State | None,
     checkpoint: Checkpoint | None,
 ) -> Setup:
-    """Read the data, build or restore the train state, and print a summary.
+    """Read the data, build or restore the train state, print a summary, and compile.
 
     Args:
         run: claimed by rank zero.
         config: of the run.
         given: instead of sections of the config.
         process_group: the processes.
-        signals: that end the reading of the data.
+        signals: that ask the run to stop.
         console: to print on; None to be silent.
         state: where the run goes on from, or None at its beginning; the same on all processes.
         checkpoint: that `state` was read from, on rank zero.
@@ -99,14 +99,17 @@ def set_up(
         train_state.synchronize(process_group)
     else:
         _check_groups(run, state, train_state)
-        train_state.restore(checkpoint, process_group)
-        if accelerator.scaler is not None and state.scaler is not None:
-            accelerator.scaler.load_state_dict(dict(state.scaler))
+        _restore(train_state, accelerator, process_group, state, checkpoint)
+    reporter = _start_reporting(
+        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state
+    )
     schedule = Schedule(config)
     for warning in schedule.warnings():
         warnings.warn(warning, stacklevel=2)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
-    train_step, compiled = _build_step(config, train_state, loader, schedule, accelerator, process_group, resolved)
+    train_step, compiled = _build_step(
+        config, train_state, loader, schedule, accelerator, process_group, signals, resolved
+    )
     if state is not None:
         _check_compiled(resolved, compiled=compiled)
     else:
@@ -118,7 +121,6 @@ def set_up(
             resolved=resolved.model_copy(update={"compile": compiled}),
             groups=tuple(train_state.groups),
         )
-    reporter = _start_reporting(run, config, given, process_group, console, dataset, train_state, accelerator, state)
     return Setup(dataset, loader, schedule, train_state, train_step, accelerator, reporter, state)
 
 
@@ -150,9 +152,11 @@ def _load_same_dataset(
     expected = state.data if state else process_group.broadcast_json(digests)
     whose = "the run was begun with" if state else "process 0 has"
 
+    other_shape = state is not None and state.image_shape != dataset.image_shape
+
     def compare() -> None:
         for split in digests:
-            if expected.get(split, digests[split]) != digests[split]:
+            if other_shape or expected.get(split, digests[split]) != digests[split]:
                 raise UsageError(
                     f"The {split} images of {dataset.name} ({dataset.origin}) are not those that {whose}. "
                     "Point data.root or VAE_DIST_DATA to those, or give another --out."
@@ -169,6 +173,18 @@ def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None
             f"{run.path} was written by a version that keeps other tensors ({', '.join(sorted(different))}): "
             "resume it with that one, or give another --out."
         )
+
+
+def _restore(
+    train_state: TrainState,
+    accelerator: Accelerator,
+    process_group: ProcessGroup,
+    state: State,
+    checkpoint: Checkpoint | None,
+) -> None:
+    train_state.restore(checkpoint, process_group)
+    if accelerator.scaler is not None and state.scaler is not None:
+        accelerator.scaler.load_state_dict(dict(state.scaler))
 
 
 def _build_loader(
@@ -209,6 +225,7 @@ def _build_step(
     schedule: Schedule,
     accelerator: Accelerator,
     process_group: ProcessGroup,
+    signals: StopSignals,
     resolved: Resolved,
 ) -> tuple[TrainStep, bool]:
     """Build the training step, compiled where that is wanted and works, and warmed up."""
@@ -218,7 +235,7 @@ def _build_step(
     # Only now: building the reducer wraps `forward` in autocast, and that is what has to be compiled.
     last = config.train.steps - 1  # early and late steps may differ in samples
     trial = partial(_try_passes, objective, loader, schedule, (0, last), process_group.device)
-    compiled = resolved.compile and compile_or_fall_back(objective, trial, process_group)
+    compiled = resolved.compile and compile_or_fall_back(objective, trial, process_group, signals)
     reducer.warm_up(loader.batch(0).parts, beta=torch.full((), schedule(0).beta, device=process_group.device))
     train_state.optimizer.zero_grad()
     return TrainStep(train_state, reducer, config.optim, accelerator), compiled
@@ -253,21 +270,25 @@ def _start_reporting(
     dataset: Dataset,
     train_state: TrainState,
     accelerator: Accelerator,
-    state: State,
+    resolved: Resolved,
+    state: State | None,
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
+    step = state.step if state else 0
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
-    reporter = Reporter(console, write, config, dataset.size("train"), state.step, _dims(config, dataset, train_state))
-    summary = run_summary(config, dataset, process_group, state.resolved, train_state.model)
+    reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
+    summary = run_summary(config, dataset, process_group, resolved, train_state.model)
 
     def record_start() -> None:
-        run_id = run.record_start(sys.argv, summary["device"], process_group.size, state.step)
-        run.set_status("running", state.step, config.train.steps)
+        run_id = run.record_start(sys.argv, summary["device"], process_group.size, step)
+        run.set_status("running", step, config.train.steps)
         reporter.start_trackers(accelerator, run_id)
 
     process_group.on_rank_zero(record_start)
-    going_on = f", resuming at step {state.step:,}" if state.step else ""
-    reporter.start({"run": f"{run.path}{going_on}", **summary})
+    going_on = f", resuming at step {step:,}" if step else ""
+    reporter.summary({"run": f"{run.path}{going_on}", **summary})
+    if resolved.compile:
+        reporter.print("compiling …")
     return reporter
 
 

@@ -4,9 +4,8 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,8 +19,12 @@ from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
 from vae_dist.errors import UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
+from vae_dist.inference.origin import Origin
+from vae_dist.models import Model
 from vae_dist.optim.schedules import Scheduled, is_due
-from vae_dist.runs.writer import RunWriter, Status
+from vae_dist.reporting import endings
+from vae_dist.runs.run import Status
+from vae_dist.runs.writer import RunWriter
 from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diverged
 from vae_dist.training.metrics import AsyncMetrics
 from vae_dist.training.profiler import profiled
@@ -61,22 +64,42 @@ class Trainer:
 
         Returns:
             How it ended, and after which step.
+
+        Raises:
+            UserError: the run diverged; checkpoints from before are kept.
         """
-        reporter = self._setup.reporter
+        reporter, command = self._setup.reporter, self._run.command_to_go_on
+        reporter.start()
         try:
             self._train()
             if self._stop is None:
-                draw = partial(write_run_figures, self._setup.train_state.averaged, self._setup.dataset)
-                self._group.on_rank_zero(lambda: draw(self._config.seed, self._run.images))
+                self._group.on_rank_zero(self._draw)
             self._set_status(self._stop or "finished")
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(endings.stopped_at_once(self._step, self._saved_step, command)) from None
         finally:
             reporter.stop(self._step)
         if self._stop is not None:
-            there = "there" if self._saved_step == self._step else f"step {self._saved_step:,}"
-            reporter.print(f"Stopped at step {self._step:,}. {self._run.command_to_go_on} goes on from {there}.")
+            reporter.print(endings.stopped(self._step, self._saved_step, command))
+            self._group.on_rank_zero(self.leave_pictures)
         else:
-            reporter.print(_closing_words(self._run.path))
+            reporter.print(endings.finished(self._run.path))
         return self._stop or "finished", self._step
+
+    def leave_pictures(self) -> None:
+        """Draw the pictures of a run that stopped or failed, unless weights aren't finite; any signal ends that."""
+        with suppress(Exception, KeyboardInterrupt), self._signals.raised_at_once():
+            if self._step and all(parameter.isfinite().all() for parameter in self._averaged.parameters()):
+                self._draw()
+
+    def _draw(self) -> None:
+        averaged = self._config.optim.ema is not None
+        origin = Origin(self._run.path, self._step, averaged, "train", self._config.seed)
+        write_run_figures(self._averaged, self._setup.dataset, origin, self._run.images)
+
+    @property
+    def _averaged(self) -> Model:
+        return self._setup.train_state.averaged
 
     def _train(self) -> None:
         if self._should_stop():
@@ -182,8 +205,9 @@ class Trainer:
         """Score the averaged weights on the validation split; None without one, or if a signal stops the run."""
         if "val" not in self._setup.dataset.splits:
             return None
-        averaged = self._setup.train_state.averaged
-        return evaluate(averaged, self._setup.dataset, "val", process_group=self._group, should_stop=self._should_stop)
+        return evaluate(
+            self._averaged, self._setup.dataset, "val", process_group=self._group, should_stop=self._should_stop
+        )
 
     def _should_stop(self) -> bool:
         """Return whether any process was asked to stop."""
@@ -259,11 +283,3 @@ class Trainer:
 
     def _set_status(self, status: Status) -> None:
         self._group.on_rank_zero(lambda: self._run.set_status(status, self._saved_step, self._config.train.steps))
-
-
-def _closing_words(run: Path) -> str:
-    return (
-        f"Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
-        f"Checkpoints: {run}/checkpoints\n"
-        f"Next: vae-dist sample --checkpoint {run}"
-    )
