@@ -203,10 +203,10 @@ MISTAKES = {
     "a command": (["generate"], 2, "did you mean sample?"),
     "a run given twice": (["sample", "a", "--checkpoint", "b"], 2, "give one of them"),
     "the best of no run": (["sample", "full", "--best"], 1, "There is no run full"),
-    "too large data": (
+    "pictures of an absurd size": (
         ["train", "folder", "--set", "data.root=pictures", "--set", "data.size=65000"],
         1,
-        "not enough memory for the data",
+        "500 megapixels are the most",
     ),
     "one end of two": (["interpolate", "--start", "x.png"], 2, "Give both --start and --end"),
 }

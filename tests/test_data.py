@@ -19,7 +19,8 @@ from vae_dist.config import BinarizedMnistConfig, DigitsConfig, MnistConfig, par
 from vae_dist.data import Dataset, load_dataset, to_unit
 from vae_dist.data.digits import FILE
 from vae_dist.data.idx import read_idx_images
-from vae_dist.errors import UsageError, UserError
+from vae_dist.data.memory import memory_for_data
+from vae_dist.errors import OutOfMemoryError, UsageError, UserError
 
 
 def idx(count: int, value: int = 7) -> bytes:
@@ -251,3 +252,9 @@ def test_dynamic_binarization_turns_a_pixel_on_with_its_probability() -> None:
     share = to_unit(images, uniforms).mean((1, 2, 3))
     assert share[[0, 4]].tolist() == [0, 1]
     assert (share - torch.tensor([0, 1, 128, 254, 255]) / 255).abs().max() < 4 * 0.5 / 100_000**0.5
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_lack_of_memory_for_data_names_the_data(error: Exception) -> None:
+    with pytest.raises(OutOfMemoryError, match="not enough memory for the data"), memory_for_data():
+        raise error

@@ -6,6 +6,7 @@ import typer
 
 import vae_dist
 from vae_dist.cli.configs import configs
+from vae_dist.cli.data import data
 from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
 from vae_dist.cli.info import info
@@ -47,6 +48,7 @@ app.command(cls=SeveralInputs)(reconstruct)
 app.command()(interpolate)
 app.command()(evaluate)
 app.command()(info)
+app.add_typer(data, name="data")
 app.add_typer(configs, name="configs")
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch
 
@@ -13,7 +13,6 @@ Binarize = Annotated[
     Binarization,
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
-Size = Annotated[tuple[Side, Side], BeforeValidator(lambda size: (size, size) if isinstance(size, int) else size)]
 Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
 Resident = Annotated[
     Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")
@@ -74,12 +73,19 @@ class FolderConfig(Kind):
 
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
-    size: Size | None = Field(None, description="pixels: the side, or [height, width]; null: the pictures' own")
+    size: Side | tuple[Side, Side] | None = Field(
+        None, description="pixels: the side, or [height, width]; null: the pictures' own"
+    )
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """Return the pixels to crop and resize to; None for the pictures' own."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
 class PackedConfig(Kind):

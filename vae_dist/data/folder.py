@@ -29,7 +29,7 @@ def load_folder(config: FolderConfig) -> Dataset:
     if config.root is None:
         raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
     pictures = find_pictures(config.root)
-    rule = fitting_rule(pictures.files, config.size, config.levels)
+    rule = fitting_rule(pictures.files, config.height_and_width, config.levels)
     make = partial(pack, pictures.files, rule, shard_bytes=SHARD_BYTES, on_progress=report_progress)
     folder = cached_pack(key_of(pictures.files, rule, SHARD_BYTES), make)
     dataset = open_pack(folder, resident=is_resident(folder, config.resident))

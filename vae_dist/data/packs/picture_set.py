@@ -17,6 +17,7 @@ from vae_dist.data.search_path import expanded
 from vae_dist.errors import UserError
 
 LEFT_OUT = "left-out.txt"
+LARGEST_PICTURE = 3 * 500 * 10**6  # bytes
 MOST_NAMED = 10  # of the pictures that can't be read
 
 
@@ -51,9 +52,11 @@ def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | No
     """Return how pictures are made to fit: to a height and width, or only those of the first one's size.
 
     Raises:
-        UserError: no picture can be read.
+        UserError: no picture can be read, or the size is absurd.
     """
     if size is not None:
+        if 3 * size[0] * size[1] > LARGEST_PICTURE:
+            raise UserError(f"Pictures of {size[0]:,} × {size[1]:,} pixels are too large: 500 megapixels are the most.")
         return Rule(*size, resize=True, levels=levels)
     for file in files["train"]:
         try:
