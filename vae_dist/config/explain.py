@@ -16,9 +16,18 @@ from vae_dist.config.words import in_words, words_of
 
 OTHER_SETS = " Other sets are read as a folder of pictures: data.name=folder and data.root=FOLDER."
 COUNTABLE = ("list", "number", "path", "whole number")
-LONG = 128  # bits of a number that is not written out
-BRIEF = reprlib.Repr()
-BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 2, 80, 40, 80
+
+
+class Brief(reprlib.Repr):
+    """Writes values cut where they are long or deep."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a whole number; Python refuses to write one of thousands of digits."""
+        return repr(x) if x.bit_length() <= 128 else f"{hex(x)[:20]}..."
+
+
+BRIEF = Brief()
+BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 80, 80
 
 
 class Place(NamedTuple):
@@ -64,8 +73,6 @@ def quoted(value: Any) -> str:
     """Write a value in one line as YAML has it, cut where it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    if isinstance(value, int) and value.bit_length() > LONG:
-        return f"{hex(value)[:20]}..."  # Python refuses to write thousands of digits out
     return BRIEF.repr(value)
 
 
