@@ -193,7 +193,7 @@ MISTAKES = {
     "resume": (["train", "--resume"], 2, "resuming is automatic"),
     "another name of an option": (["sample", "--num-samples", "3"], 2, "did you mean --n?"),
     "a value apart": (["train", "--set", "seed", "3"], 2, "--set seed: write it as section.key=value."),
-    "a similar run": (["sample", "quikstart"], 1, "There is no quikstart; did you mean runs/quickstart?"),
+    "a similar run": (["sample", "secnod"], 1, "There is no secnod; did you mean runs/second?"),
     "a choice": (
         ["evaluate", "--split", "tset"],
         2,
@@ -226,7 +226,7 @@ def test_a_mistake_is_one_clear_sentence(
     (tmp_path / "full" / "thesis.tex").touch()
     (tmp_path / "file.txt").touch()
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "runs" / "quickstart" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "second" / "checkpoints").mkdir(parents=True)
     for name in ("a.png", "b.png", "c.png"):
         Image.new("L", (8, 8)).save(tmp_path / "pictures" / name)
     result = call(*arguments)

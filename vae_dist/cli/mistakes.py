@@ -3,6 +3,7 @@
 typer keeps its classes of errors and types to itself: they are known by their attributes.
 """
 
+import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,14 +22,14 @@ def sentence(error: Any, arguments: Sequence[str]) -> str:
     if unknown := re.match(r"No such command '(.*?)'", error.message):
         return f"{command} has no command {unknown[1]}{_command_meant(error, unknown[1])}"
     wrong = re.match(r"'?(.*?)'? is not ", error.message)
-    if wrong and (expected := _expected(error.param.type)):
+    if wrong and (expected := _expected(getattr(error, "param", None))):
         return f"{error.param.opts[0]} is {wrong[1]}; it should be {expected}{_value_meant(error, wrong[1])}"
     hint = " Values are set by --set KEY=VALUE." if "extra argument" in error.message and "=" in error.message else ""
     return f"{command}: {error.format_message().rstrip('.')}.{hint}"
 
 
 def _option_meant(error: Any, arguments: Sequence[str]) -> str:
-    from vae_dist.config.aliases import EPOCH, NOT_OPTIONS, OPTIONS, called, is_in_epochs, nearest
+    from vae_dist.config.aliases import EPOCH, NOT_OPTIONS, OPTIONS, called, is_in_epochs
 
     known = [option for parameter in error.ctx.command.params for option in parameter.opts if option.startswith("--")]
     name, trains = error.option_name.lstrip("-"), error.ctx.info_name == "train"
@@ -36,9 +37,8 @@ def _option_meant(error: Any, arguments: Sequence[str]) -> str:
     own = {option: names for option, names in OPTIONS.items() if option.split()[0] in known}
     if trains and (reason := called(plain, NOT_OPTIONS)):
         return f": {reason}."
-    if option := called(plain, own) or nearest(
-        plain, [option for option in known if abs(len(option) - len(plain)) < 5]
-    ):
+    similar = difflib.get_close_matches(plain, [option.lstrip("-") for option in known], n=1, cutoff=0.75)
+    if option := called(plain, own) or next((f"--{option}" for option in similar), None):
         return f"; did you mean {option}?"
     if trains and (setting := _setting_meant(error.option_name, arguments)):
         return f"; did you mean --set {setting}?{f' ({EPOCH})' if is_in_epochs(plain) else ''}"
@@ -48,24 +48,30 @@ def _option_meant(error: Any, arguments: Sequence[str]) -> str:
 def _setting_meant(option: str, arguments: Sequence[str]) -> str | None:
     from vae_dist.config.loading import override_meant
 
-    place = next(number for number, word in enumerate(arguments) if word.partition("=")[0] == option)
-    _, equals, value = arguments[place].partition("=")
-    follows = [word for word in arguments[place + 1 : place + 2] if not word.startswith("--")]
-    return override_meant(option.lstrip("-"), value if equals else next(iter(follows), "VALUE"))
+    words = [word for word in arguments if word.partition("=")[0] == option]
+    if not words:  # one of several letters behind a dash
+        return None
+    _, equals, value = words[0].partition("=")
+    follows = "" if equals else next(iter(arguments[arguments.index(words[0]) + 1 :]), "--")
+    return override_meant(option.lstrip("-"), value if equals else "VALUE" if follows.startswith("--") else follows)
 
 
 def _command_meant(error: Any, name: str) -> str:
     from vae_dist.config.aliases import COMMANDS, called, nearest
 
     known = list(error.ctx.command.commands)
-    meant = called(name, COMMANDS) or nearest(name, known)
+    meant = called(name, {command: names for command, names in COMMANDS.items() if command in known})
+    meant = meant or nearest(name, known)
     return f"; did you mean {meant}?" if meant else f"; it has {', '.join(known)}."
 
 
-def _expected(kind: Any) -> str:
-    """Return the values that an option's type takes, in words; empty where its own error has to do."""
+def _expected(parameter: Any) -> str:
+    """Return the values that a parameter takes, in words; empty where its own error has to do."""
     from vae_dist.config.aliases import listed
 
+    if parameter is None:
+        return ""
+    kind = parameter.type
     if choices := getattr(kind, "choices", None):
         return listed(choices)
     number = {"int": "a whole number", "integer": "a whole number", "float": "a number"}.get(kind.name.split()[0], "")
