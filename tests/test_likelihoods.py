@@ -6,8 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from vae_dist.config import Config, DigitsConfig
+from vae_dist.data import load_dataset
 from vae_dist.distributions.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
 from vae_dist.distributions.logistic_mixture import LogisticMixture, parameter_count
+from vae_dist.models import initial_model
 
 
 def test_bernoulli_sums_to_one_over_all_images() -> None:
@@ -171,3 +174,31 @@ def test_samples_have_the_mean_and_the_variance(
     expected, mean = variance(numbers), likelihood.mean(parameters)[:, 0, 0, 0]
     assert ((samples.mean(1) - mean).abs() < 4 * (expected / many).sqrt()).all()
     torch.testing.assert_close(samples.var(1), expected, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("components", [3, 5, 10])
+def test_a_logistic_mixture_begins_near_equal_probabilities(components: int) -> None:
+    """Of zeros every level has 6 to 8.5 bits, those at the ends the fewest, and eight are a guess."""
+    levels = (torch.arange(256) / 255).view(1, 1, 1, -1)
+    likelihood = DiscretizedLogisticMixture(components)
+    bits = -likelihood.pixel_log_prob(levels, torch.zeros(1, likelihood.parameters_per_pixel(1), 1, 256)) / math.log(2)
+    assert 4 < bits.min() < bits.mean() < 8.1
+    assert bits.max() < 8.5
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv", "hierarchical"])
+@pytest.mark.parametrize("data", ["digits", "sky", "noise"])
+def test_models_begin_no_worse_than_a_guess(kind: str, data: str) -> None:
+    images = {
+        "digits": load_dataset(DigitsConfig()).images("train", torch.arange(32)),
+        "sky": torch.linspace(40, 250, 32).round().byte().view(1, 1, 32, 1).expand(32, 3, 32, 32),
+        "noise": torch.randint(0, 256, (32, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8),
+    }[data]
+    _, channels, height, width = images.shape
+    section = {"kind": kind, "likelihood": {"kind": "logistic-mixture"}}
+    config = Config.model_validate({"data": {"name": "digits", "binarize": "none"}, "model": section})
+    model = initial_model(config.model, (channels, height, width), seed=0)
+    with torch.no_grad():
+        log_px = model.log_terms(images / 255, torch.zeros(1, 32, model.noise_size)).log_px
+    bits = -log_px.mean() / (channels * height * width * math.log(2))
+    assert bits < (8.1 if data == "noise" else 8.0)  # of noise nothing below 8 is possible
