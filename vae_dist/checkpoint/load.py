@@ -271,5 +271,5 @@ def _validate(model: type[Parsed], content: object, path: Path) -> Parsed:
         return model.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        where = printable(".".join(str(part) for part in problem["loc"]), LONGEST_NAME)
         raise DamagedCheckpointError(f"{path} is not understood: {where}: {problem['msg']}.") from error
