@@ -40,6 +40,7 @@ def _machine() -> dict[str, str]:
 
     import torch
 
+    from vae_dist.data.packs.cache import cache_size, packs_folder
     from vae_dist.distributed.devices import best_precision, device_name, precisions
     from vae_dist.runs.provenance import versions
 
@@ -53,6 +54,7 @@ def _machine() -> dict[str, str]:
         "python": f"{sys.version.split()[0]} on {platform.platform()}",
         "devices": ", ".join(map(device_name, devices)) or f"cpu, {torch.get_num_threads()} threads",
         "precisions": f"{', '.join(precisions(device))}; auto is {best_precision(device)}",
+        "cache": f"{cache_size() / 2**20:,.0f} MiB of packed pictures in {packs_folder()}",
     }
 
 
