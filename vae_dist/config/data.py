@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_dist.config.section import CountOrZero, Kind, Kinds, Side
+from vae_dist.config.section import Count, CountOrZero, Kind, Kinds
 
 Binarization = Literal["dynamic", "static", "none"]
 Binarize = Annotated[
@@ -56,7 +56,7 @@ class FolderConfig(Kind):
 
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
-    size: Side | None = Field(None, description="pixels, height and width; null: the pictures' own")
+    size: Count | None = Field(None, description="pixels, height and width; null: the pictures' own")
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
 
