@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from vae_dist.errors import UsageError, UserError
 from vae_dist.models.base import ImageShape, Model
 
-MOST_TENSORS = 10_000  # building so many takes seconds; ours have some dozens
+MOST_TENSORS = 5_000  # building so many takes seconds; ours have some dozens
 BYTES_A_PARAMETER = 8  # in float32, with its gradient, at the very least
 
 
