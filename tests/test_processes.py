@@ -149,7 +149,9 @@ def test_averaging_gradients_resumes_every_kind_of_model_bit_for_bit_and_without
     for run, steps in (("parts", 3), ("parts", 5), ("whole", 5)):
         train_on(2, config(steps=steps, batch_size=96) | sections, tmp_path / run)
         printed = (tmp_path / f"{run}.log").read_text().lower()
-        assert "warn" not in printed.replace("warning: train.steps was 3 and is 5 now", "")
+        expected = ("train.steps was 3 and is 5 now", "final_samples 3 is for steps after")
+        lines = [line for line in printed.splitlines() if not any(words in line for words in expected)]
+        assert "warn" not in "\n".join(lines)
     parts, whole = bits(tmp_path / "parts"), bits(tmp_path / "whole")
     assert {name: parts[name] for name in TENSORS} == {name: whole[name] for name in TENSORS}
 

@@ -103,9 +103,7 @@ def set_up(
     reporter = _start_reporting(
         run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state
     )
-    schedule = Schedule(config)
-    for warning in schedule.warnings():
-        warnings.warn(warning, stacklevel=2)
+    schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
     train_step, compiled = _build_step(
         config, train_state, loader, schedule, accelerator, process_group, signals, resolved
@@ -185,6 +183,13 @@ def _restore(
     train_state.restore(checkpoint, process_group)
     if accelerator.scaler is not None and state.scaler is not None:
         accelerator.scaler.load_state_dict(dict(state.scaler))
+
+
+def _schedule(config: Config) -> Schedule:
+    schedule = Schedule(config)
+    for warning in schedule.warnings():
+        warnings.warn(warning, stacklevel=3)
+    return schedule
 
 
 def _build_loader(
