@@ -40,6 +40,23 @@ def test_the_version_option_prints_the_installed_version(vae_dist_started: Comma
     assert __version__ == version("vae-dist")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--version", "--help", "train --print-config", "configs"])
+def test_output_that_is_lost_on_a_full_disk_is_a_failure(command: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "vae_dist", *command.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr == "Error: The system says: No space left on device.\n"
+
+
 def test_importing_the_package_imports_no_torch() -> None:
     program = "import sys, vae_dist; assert 'torch' not in sys.modules; vae_dist.VariationalAutoEncoder(4)"
     subprocess.run([sys.executable, "-c", program], check=True)

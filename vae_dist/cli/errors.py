@@ -62,6 +62,9 @@ def _exit_code(app: typer.Typer) -> int:
             if error.format_message():  # empty where help was shown, because there was nothing else
                 _print_error(sentence(error, sys.argv[1:]))
             return UsageError.exit_code
+        if isinstance(error, OSError) and (message := _message(error)):  # help can't be written
+            _print_error(message)
+            return 1
         print(printable(traceback.format_exc(), LONGEST_TRACEBACK), file=sys.__stderr__)  # a mistake of ours
         return 1
     return code if isinstance(code, int) else 0
@@ -149,7 +152,15 @@ def _leave(code: int) -> NoReturn:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, or none
-            stream.flush()
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError, AttributeError):  # nobody reads on, closed, or none
+        pass
+    except OSError as error:  # what was printed is lost, on a full disk, say
+        if code == 0:
+            code = 1
+            with suppress(OSError, ValueError, AttributeError):
+                _print_error(_message(error) or str(error))
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
     os._exit(code)
