@@ -1,6 +1,7 @@
 """Packing: every picture is decoded once, work that was done is kept, and what can't be read is named."""
 
 import multiprocessing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from vae_dist.data import Dataset, load_dataset
 from vae_dist.data.packs import packing
 from vae_dist.data.packs.cache import cache_size, cached_pack, clear_cache, packs_folder
 from vae_dist.data.packs.dataset import open_pack
-from vae_dist.data.packs.decoding import FEW, Decoder, Rule
+from vae_dist.data.packs.decoding import FEW, Decoder, Rule, decode_to_fit
 from vae_dist.data.packs.files import PictureFile, file_at
 from vae_dist.data.packs.packing import pack
 from vae_dist.data.progress import progress_to
@@ -106,7 +107,8 @@ def test_packing_goes_on_with_the_shards_that_are_finished(tmp_path: Path) -> No
 
 def test_many_pictures_are_decoded_in_processes_to_the_same_pixels(tmp_path: Path) -> None:
     files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", FEW + 5).iterdir())]
-    with Decoder(RULE) as few, Decoder(RULE) as many:
+    to_fit = partial(decode_to_fit, RULE)
+    with Decoder(to_fit) as few, Decoder(to_fit) as many:
         here = [picture for part in (files[:100], files[100:200], files[200:]) for picture in few(part)]
         there = list(many(files))
     for one, other in zip(here, there, strict=True):

@@ -10,6 +10,7 @@ from vae_dist.cli.data import data
 from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
 from vae_dist.cli.info import info
+from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
 from vae_dist.cli.options import HELP
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
@@ -42,6 +43,7 @@ def program(
     """Train variational autoencoders on images, from one CPU to many GPUs."""
 
 
+app.command()(init)
 app.command()(train)
 app.command()(sample)
 app.command(cls=SeveralInputs)(reconstruct)

@@ -6,12 +6,17 @@ from typing import Annotated, Literal
 import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
+from vae_dist.cli.inspect import inspect
 from vae_dist.cli.options import HELP, Debug
 from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
 from vae_dist.errors import UsageError
 
-data = typer.Typer(no_args_is_help=True, context_settings=HELP, help="Pack pictures, once and for all runs.")
+data = typer.Typer(
+    no_args_is_help=True, context_settings=HELP, help="Inspect pictures, and pack them once and for all runs."
+)
 SHARD_MIB = 512
+
+data.command()(inspect)
 
 
 @data.command()

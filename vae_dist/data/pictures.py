@@ -53,6 +53,7 @@ class Source(NamedTuple):
     picture: Image.Image  # upright
     size: tuple[int, int]  # width and height in the file, upright
     several_pages: bool  # in the file, of which this is the first
+    file_format: str  # as Pillow calls it
     cut_to_8_bits: bool  # colours of 16 bits, of which Pillow keeps the upper half
 
 
@@ -87,7 +88,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | N
                 if side is not None:
                     picture.draft(None, (DRAFT * side, DRAFT * side))
                 upright, turned = _upright(picture)
-                return Source(upright, size[::-1] if turned else size, pages, cut)
+                return Source(upright, size[::-1] if turned else size, pages, picture.format or "", cut)
     except FileNotFoundError as error:
         raise UserError(f"There is no image {name}.") from error
     except IsADirectoryError as error:

@@ -31,9 +31,22 @@ def to_bytes(means: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     return (means.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
+def to_picture(image: UInt8[Tensor, "c h w"]) -> Image.Image:
+    """Return an image as Pillow's.
+
+    Raises:
+        UserError: it is neither grey nor RGB.
+    """
+    channels = image.shape[0]
+    if channels not in (1, 3):
+        raise UserError(f"An image of {channels} channels can't be drawn; only 1 (grey) and 3 (RGB) can.")
+    array = image.permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array[..., 0] if channels == 1 else array)
+
+
 def grid(images: UInt8[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
     """Lay images out in rows, as near to a square as they go; an unfilled place stays background."""
-    tiles = [_to_picture(image) for image in images]
+    tiles = [_enlarged(image) for image in images]
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     width, height = tiles[0].size
@@ -77,7 +90,7 @@ def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) 
 def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[str, str]) -> None:
     """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip."""
     if path.suffix.lower() == ".gif":
-        pictures = [_to_picture(frame) for frame in frames]
+        pictures = [_enlarged(frame) for frame in frames]
         _save(path, [*pictures, *reversed(pictures[1:-1])], metadata)
     else:
         _save(path, [grid(frames, columns=len(frames))], metadata)
@@ -115,11 +128,8 @@ def _labelled(label: str, row: Image.Image) -> Image.Image:
     return sheet
 
 
-def _to_picture(image: UInt8[Tensor, "c h w"]) -> Image.Image:
-    channels, height, width = image.shape
-    if channels not in (1, 3):
-        raise UserError(f"An image of {channels} channels can't be drawn; only 1 (grey) and 3 (RGB) can.")
-    array = image.permute(1, 2, 0).cpu().numpy()
-    picture = Image.fromarray(array[..., 0] if channels == 1 else array)
-    factor = max(1, math.ceil(MIN_TILE / min(height, width)))
-    return picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+def _enlarged(image: UInt8[Tensor, "c h w"]) -> Image.Image:
+    """Enlarge an image that is too small to be seen."""
+    picture = to_picture(image)
+    factor = max(1, math.ceil(MIN_TILE / min(picture.size)))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

@@ -4,13 +4,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from types import TracebackType
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,6 +24,7 @@ from vae_dist.errors import UserError
 CHUNK_FILES, CHUNK_BYTES = 128, 1 << 20  # of files that a process decodes in one go; the smaller of the two
 OTHER_SIZE = "pixels, and others have"
 FEW = 2 * CHUNK_FILES  # files and fewer are decoded here: starting processes would take longer
+Result = TypeVar("Result")
 
 
 class Rule(NamedTuple):
@@ -43,15 +44,19 @@ class Picture(NamedTuple):
     problem: str = ""
 
 
-class Decoder:
-    """Decodes pictures in processes that are started when they are needed, and end with the block."""
+class Decoder(Generic[Result]):
+    """Decodes pictures in processes that are started when they are needed, and end with the block.
 
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
+    Args:
+        decode: what is done with each file: a function that can be sent to another process.
+    """
+
+    def __init__(self, decode: Callable[[PictureFile], Result]) -> None:
+        self._decode = decode
         self._pool: ProcessPoolExecutor | None = None
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def __enter__(self) -> "Decoder":
+    def __enter__(self) -> "Decoder[Result]":
         return self
 
     def __exit__(
@@ -60,7 +65,7 @@ class Decoder:
         if self._pool is not None:
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def __call__(self, files: Sequence[PictureFile]) -> Iterator[Picture]:
+    def __call__(self, files: Sequence[PictureFile]) -> Iterator[Result]:
         """Decode files, in their order.
 
         Raises:
@@ -68,11 +73,11 @@ class Decoder:
         """
         if self._pool is None and (len(files) <= FEW or self._cores == 1):
             for file in files:
-                yield _decode(file, self._rule)
+                yield self._decode(file)
             return
-        waiting: deque[tuple[Sequence[PictureFile], Future[list[Picture]]]] = deque()
+        waiting: deque[tuple[Sequence[PictureFile], Future[list[Result]]]] = deque()
         for chunk in _chunks(files):
-            waiting.append((chunk, self._start().submit(_decode_chunk, chunk, self._rule)))
+            waiting.append((chunk, self._start().submit(_decode_chunk, chunk, self._decode)))
             if len(waiting) > 2 * self._cores:
                 yield from _result(*waiting.popleft())
         while waiting:
@@ -96,13 +101,13 @@ def _chunks(files: Iterable[PictureFile]) -> Iterator[list[PictureFile]]:
         yield chunk
 
 
-def _result(chunk: Sequence[PictureFile], future: Future[list[Picture]]) -> list[Picture]:
+def _result(chunk: Sequence[PictureFile], future: Future[list[Result]]) -> list[Result]:
     try:
         return future.result()
     except BrokenProcessPool as error:
         raise UserError(
             f"A process was ended while it decoded {chunk[0].name} to {chunk[-1].name} ({len(chunk)} pictures): "
-            "memory may have run out. Start again; what is decoded is kept."
+            "memory may have run out. Start again; packing goes on with what is finished."
         ) from error
 
 
@@ -119,11 +124,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _decode_chunk(files: Sequence[PictureFile], rule: Rule) -> list[Picture]:
-    return [_decode(file, rule) for file in files]
+def _decode_chunk(files: Sequence[PictureFile], decode: Callable[[PictureFile], Result]) -> list[Result]:
+    return [decode(file) for file in files]
 
 
-def _decode(file: PictureFile, rule: Rule) -> Picture:
+def decode_to_fit(rule: Rule, file: PictureFile) -> Picture:
+    """Decode a file and make it fit."""
     try:
         decoded = decode_picture(file.open(), (3, rule.height, rule.width), rule.levels, file.name)
     except (UserError, OSError) as error:

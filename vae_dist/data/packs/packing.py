@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from pydantic import ConfigDict, ValidationError
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.config import Split
-from vae_dist.data.packs.decoding import Decoder, Rule
+from vae_dist.data.packs.decoding import Decoder, Picture, Rule, decode_to_fit
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.packs.manifest import FORMAT, MANIFEST, Fit, Manifest, Part, Shard
 from vae_dist.data.packs.shards import write_shard
@@ -70,7 +71,7 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
     key = key_of(files, rule, shard_bytes)
     tally = _Tally(sum(map(len, files.values())), on_progress)
     per_shard = max(1, shard_bytes // (3 * rule.height * rule.width))
-    with Decoder(rule) as decode:
+    with Decoder(partial(decode_to_fit, rule)) as decode:
         reports = {
             split: [_finished(place, key, tally) or _pack_shard(place, key, rule, decode, tally) for place in places]
             for split, places in _places(out, files, per_shard).items()
@@ -99,7 +100,7 @@ def _places(out: Path, files: Files, per_shard: int) -> dict[Split, list[Place]]
     }
 
 
-def _pack_shard(place: Place, key: str, rule: Rule, decode: Decoder, tally: _Tally) -> ShardReport:
+def _pack_shard(place: Place, key: str, rule: Rule, decode: Decoder[Picture], tally: _Tally) -> ShardReport:
     pixels = torch.empty(len(place.files), 3, rule.height, rule.width, dtype=torch.uint8)
     names: list[str] = []
     left_out: dict[str, str] = {}

@@ -1,0 +1,31 @@
+"""Reading many pictures for a command: progress in the terminal, and an end at a signal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vae_dist.data.progress import Progress
+
+
+@contextmanager
+def reading(console: "Console") -> Iterator["Progress"]:
+    """Give a function that shows how many of how many pictures are read; a signal ends the command.
+
+    Raises:
+        typer.Exit: a signal came.
+    """
+    from vae_dist.reporting.reading import reading_display
+
+    try:
+        with StopSignals() as signals, signals.raised(), reading_display(console) as show:
+            yield show
+    except Stopped as stopped:
+        console.print("Stopped. Nothing was written.")
+        raise typer.Exit(EXIT_CODES[stopped.reason]) from None

@@ -1,0 +1,99 @@
+"""The section `data` of a first config: which images a model of somebody's pictures sees."""
+
+from pathlib import Path
+from statistics import median_low
+from typing import Any, NamedTuple
+
+from vae_dist.data.packs.dataset import open_pack
+from vae_dist.data.splits import val_size_of_pictures
+from vae_dist.data.survey import Survey
+from vae_dist.errors import UserError
+
+LARGEST_SIDE = 64  # pixels, that ten minutes on a CPU are enough for
+ALIKE = 0.02  # of the proportions, and less: they count as the same
+
+
+class Entry(NamedTuple):
+    """A line of a config, and the comment above it."""
+
+    key: str
+    value: Any
+    why: str
+
+
+class Images(NamedTuple):
+    """The images that a model will see.
+
+    Attributes:
+        found: what was found, in words.
+        shape: channels, height and width.
+        training: how many there are to train on.
+        held_out: from the training pictures, to validate on; 0 beside a split of that name.
+        entries: of the section.
+    """
+
+    found: str
+    shape: tuple[int, int, int]
+    training: int
+    held_out: int
+    entries: list[Entry]
+
+
+def images_of_folder(survey: Survey, root: Path) -> Images:
+    """Choose how the pictures of a folder become images.
+
+    Raises:
+        UserError: no picture of a split can be read.
+    """
+    counts: dict[str, int] = {split: sum(not seen.problem for seen in looks) for split, looks in survey.looks.items()}
+    for split, count in counts.items():
+        if not count:
+            raise UserError(f"None of the pictures of {split} can be read: {survey.problems[0]}")
+    (height, width), why_size = _size(survey)
+    name = Entry("name", "folder", "pictures as they are; vae-dist data pack makes a set that can be moved")
+    size = Entry("size", height if height == width else [height, width], why_size)
+    skip = Entry("on_error", "skip", f"{len(survey.problems):,} can't be read (vae-dist data inspect names them)")
+    entries = [name, _root(root), size, *([skip] if survey.problems else [])]
+    return _images(counts, (1 if survey.is_grey else 3, height, width), entries)
+
+
+def images_of_pack(folder: Path) -> Images:
+    """Take the images of a packed set as they are.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    dataset = open_pack(folder, resident=False)
+    counts = {split: dataset.size(split) for split in dataset.splits}
+    name = Entry("name", "packed", "decoded already; its size is changed by packing the pictures again")
+    return _images(counts, dataset.image_shape, [name, _root(folder)])
+
+
+def _images(counts: dict[str, int], shape: tuple[int, int, int], entries: list[Entry]) -> Images:
+    held_out = val_size_of_pictures({split: range(count) for split, count in counts.items()})
+    channels, height, width = shape
+    colour = "grey" if channels == 1 else "colour"
+    found = (
+        f"{', '.join(f'{count:,} {split}' for split, count in counts.items())} in {colour}, {height} × {width} pixels"
+    )
+    levels = Entry("binarize", "none", "all 256 levels are modelled; dynamic would make black and white of them")
+    return Images(found, shape, counts["train"] - held_out, held_out, [*entries, levels])
+
+
+def _root(folder: Path) -> Entry:
+    return Entry("root", str(folder.absolute()), "where they are, from any folder; change it if they move")
+
+
+def _size(survey: Survey) -> tuple[tuple[int, int], str]:
+    """Return height and width for a folder's pictures, and why."""
+    sizes = [(look.height, look.width) for look in survey.readable]
+    height, width = sizes[0]
+    larger = "Twice as many show more, in four times the time"
+    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE:
+        return sizes[0], "height and width in pixels: their own, so that nothing is resized or cropped"
+    if all(abs(h * width - w * height) <= ALIKE * h * width for h, w in sizes):
+        factor = min(1.0, LARGEST_SIDE / max(height, width))
+        fitted = max(1, round(factor * height)), max(1, round(factor * width))
+        return fitted, f"pixels, in the proportions that all have. {larger}"
+    side = min(LARGEST_SIDE, median_low(min(size) for size in sizes))
+    return (side, side), f"pixels: proportions differ, so each is cut to a square. {larger}"
