@@ -351,7 +351,7 @@ def test_a_folder_without_a_checkpoint_is_refused_with_the_reason(tmp_path: Path
     with pytest.raises(UserError, match="holds no intact checkpoint"):
         load_model(tmp_path)
     (tmp_path / "run.json").touch()
-    with pytest.raises(UserError, match="has no checkpoint yet"):
+    with pytest.raises(UserError, match="has no checkpoint: one comes every"):
         load_model(tmp_path)
     with pytest.raises(UserError, match="There is no"):
         load_model(tmp_path / "absent")

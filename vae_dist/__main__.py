@@ -1,11 +1,14 @@
 """`python -m vae_dist`, which is what accelerate and torchrun launch, and the installed program `vae-dist`."""
 
-from vae_dist.distributed.signals import let_ctrl_c_end_quietly
+import signal
 
 
 def main() -> None:
     """Run the program."""
-    let_ctrl_c_end_quietly()  # importing takes a moment
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # first of all: importing takes a moment, and would show a traceback
     from vae_dist.cli import main as run_program
 
     run_program()

@@ -189,7 +189,10 @@ def find_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint.open(path)
     newest = latest_checkpoint(path / CHECKPOINTS)
     if newest is None and (path / "run.json").exists() and not checkpoint_folders(path / CHECKPOINTS):
-        raise UserError(f"{path} has no checkpoint yet: one comes every train.checkpoint_minutes, and at the end.")
+        raise UserError(
+            f"{path} has no checkpoint: one comes every train.checkpoint_minutes and at the end, unless the run failed "
+            f"before, which its status.json says."
+        )
     if newest is None and (advice := what_else(path)):
         raise UserError(advice)
     if newest is None:

@@ -121,7 +121,8 @@ def _message(error: Exception) -> str | None:
 
 
 def _print_error(message: str, stream: TextIO | None = None) -> None:
-    print(f"Error: {printable(message)}", file=stream or sys.stderr)
+    with suppress(OSError):  # a full disk: nothing can be said
+        print(f"Error: {printable(message)}", file=stream or sys.stderr)
 
 
 def _print_warning(

@@ -152,10 +152,10 @@ def _table(checkpoint: "Checkpoint", result: "EvalResult") -> "Table":
     table = Table(
         title=Text(f"{printable(checkpoint.config.data.name)}, {result.split} split, {result.images:,} images"),
     )
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("± s.e.", justify="right")
-    table.add_column("unit")
+    table.add_column("figure", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")  # a figure that is cut would be another one
+    table.add_column("± s.e.", justify="right", overflow="fold")
+    table.add_column("unit", overflow="fold")
     for row in _rows(result):
         table.add_row(*map(Text, row))
     return table

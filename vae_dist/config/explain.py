@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from vae_dist.config.aliases import EPOCH, KIND, is_in_epochs, keys_called, listed, nearest
 from vae_dist.config.fields import fields_below, kinds_below
-from vae_dist.config.section import Kinds, Section, sections_in
+from vae_dist.config.section import LARGEST, Kinds, Section, sections_in
 from vae_dist.config.words import in_words, words_of
 from vae_dist.printable import printable
 from vae_dist.printable import quoted as quoted_in_python
@@ -73,7 +74,7 @@ def quoted(value: Any) -> str:
     """Write a value in one line as YAML has it, cut where it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return quoted_in_python(value)
+    return value.isoformat() if isinstance(value, date) else quoted_in_python(value)
 
 
 def _as_word(value: Any) -> str:
@@ -118,6 +119,10 @@ def _wrong_value(key: str, place: Place, error: ErrorDetails) -> str:
     bound = error.get("ctx", {}).get("lt")
     if isinstance(bound, int):  # of whole numbers it goes without saying, until it is met
         expected = re.sub(r"(whole number from \d+)", rf"\1 to {bound - 1:,}", expected)
+    if error.get("ctx", {}).get("le") == LARGEST:
+        expected = expected.replace("number above 0", "number above 0 and up to 1e30").replace(
+            "number from 0", "number from 0 up to 1e30"
+        )
     article = "a " if expected.startswith(COUNTABLE) else ""
     return f"{found}; it should be {article}{expected}{_hint(error['input'], schema, is_part=is_part)}"
 

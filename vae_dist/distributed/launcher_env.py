@@ -71,9 +71,12 @@ def requested_precision() -> Literal["fp16", "bf16"] | None:
     Raises:
         UsageError: there is no such precision here.
     """
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     if asked not in PRECISIONS:
-        raise UsageError(f"accelerate asks for mixed precision {asked}: vae-dist has fp32, bf16 and fp16.")
+        raise UsageError(
+            f"ACCELERATE_MIXED_PRECISION is {asked}, and vae-dist has fp32, bf16 and fp16: unset it, or configure "
+            "accelerate otherwise."
+        )
     return PRECISIONS[asked]
 
 

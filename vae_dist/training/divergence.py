@@ -30,7 +30,7 @@ class SkippedSteps:
     def __init__(self, total: int, in_a_row: int, *, skip_norm: float | None, fp16: bool) -> None:
         self.total, self.in_a_row = total, in_a_row
         self._skip_norm, self._fp16 = skip_norm, fp16
-        self._since = 0  # the first step skipped in a row with the first one in the window
+        self._since = 0  # the first step skipped since the last report
         self._reasons: Counter[str] = Counter()  # of the steps skipped since the last report
 
     def add(self, step: int, sums: Mapping[str, float], norm: float, *, skipped: bool) -> None:
@@ -39,7 +39,7 @@ class SkippedSteps:
         self.in_a_row = (self.in_a_row + 1) * skipped
         if skipped:
             if not self._reasons:
-                self._since = step - self.in_a_row + 1
+                self._since = step
             self._reasons[self._reason(sums, norm)] += 1
 
     def latest(self, step: int) -> str:

@@ -14,19 +14,16 @@ from torch import nn
 
 from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
-from vae_dist.data import Dataset, load_dataset
+from vae_dist.data import Dataset
 from vae_dist.data.loader import Loader
 from vae_dist.data.packs.dataset import PackedDataset
-from vae_dist.data.progress import progress_to
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
-from vae_dist.distributed.stoppable import all_ranks_or_stop
 from vae_dist.errors import UsageError
 from vae_dist.losses import build_objective
 from vae_dist.models import BuildModel
 from vae_dist.optim.schedules import Schedule
-from vae_dist.reporting.reading import reading_display
 from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
 from vae_dist.reporting.trackers import check_trackers
@@ -34,6 +31,7 @@ from vae_dist.runs.writer import RunWriter
 from vae_dist.training.auto_settings import apply_resolved, make_accelerator, resolve
 from vae_dist.training.compile import compile_or_fall_back
 from vae_dist.training.gradients import build_reducer
+from vae_dist.training.run_data import load_same_dataset
 from vae_dist.training.step import TrainStep
 from vae_dist.training.train_state import TrainState
 
@@ -90,7 +88,7 @@ def set_up(
     """
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
     resolved = _resolve(config, process_group, state)
-    dataset, digests = _load_same_dataset(config, given, process_group, signals, console, state)
+    dataset, digests = load_same_dataset(config, given.dataset, process_group, signals, console, state)
     accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
@@ -129,39 +127,6 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
     return resolved
-
-
-def _load_same_dataset(
-    config: Config,
-    given: Given,
-    process_group: ProcessGroup,
-    signals: StopSignals,
-    console: Console | None,
-    state: State | None,
-) -> tuple[Dataset, dict[str, str]]:
-    """Load the dataset, on the device, and check that it is the run's, and the same on all processes."""
-
-    def load() -> tuple[Dataset, dict[str, str]]:
-        with reading_display(console) as show, progress_to(show):
-            dataset = given.dataset or load_dataset(config.data)
-        return dataset, {split: dataset.digest(split) for split in dataset.splits}
-
-    dataset, digests = all_ranks_or_stop(load, process_group, signals)
-    expected = state.data if state else process_group.broadcast_json(digests)
-    whose = "the run was begun with" if state else "process 0 has"
-
-    other_shape = state is not None and state.image_shape != dataset.image_shape
-
-    def compare() -> None:
-        for split in digests:
-            if other_shape or expected.get(split, digests[split]) != digests[split]:
-                raise UsageError(
-                    f"The {split} images of {dataset.name} ({dataset.origin}) are not those that {whose}. "
-                    "Point data.root or VAE_DIST_DATA to those, or give another --out."
-                )
-
-    process_group.all_ranks_or_raise(compare)
-    return dataset.to(process_group.device), digests
 
 
 def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None:

@@ -240,8 +240,18 @@ class Trainer:
             return "the loss is not finite"
         if self._val_neg_elbo is not None and not math.isfinite(self._val_neg_elbo):
             return f"the −ELBO of the validation images is {self._val_neg_elbo}"
-        tensor = self._setup.train_state.first_not_finite()
-        return tensor and f"{tensor} is not finite"
+        if tensor := self._setup.train_state.first_not_finite():
+            return f"{tensor} is not finite"
+        if "val" not in self._setup.dataset.splits and not self._gives_finite_figures():
+            return "the −ELBO of the last training images is not finite"
+        return None
+
+    @torch.no_grad()
+    def _gives_finite_figures(self) -> bool:
+        """Return whether the present weights and their average are of use, where no validation images say so."""
+        _, part = next(self._setup.loader.micro_batches(max(0, self._step - 1)))
+        terms = [model.log_terms(part.images, part.eps) for model in (self._setup.train_state.model, self._averaged)]
+        return all(bool(term.log_px.isfinite().all() and term.rate.isfinite().all()) for term in terms)
 
     def _check_end(self) -> None:
         """Refuse to call a run finished whose last checkpoint is not worth having.
