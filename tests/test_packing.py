@@ -1,6 +1,7 @@
 """Packing: every picture is decoded once, work that was done is kept, and what can't be read is named."""
 
 import multiprocessing
+import os
 from functools import partial
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from vae_dist.checkpoint import find_checkpoint, load_model
+from vae_dist.cli import app
 from vae_dist.config import FolderConfig
 from vae_dist.data import Dataset, load_dataset
 from vae_dist.data.packs import packing
@@ -220,3 +223,52 @@ def test_a_run_that_reads_files_has_the_bits_of_one_in_memory(tmp_path: Path, bi
     first, second = (load_model(run).state_dict() for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert find_checkpoint(runs[0]).state.data == find_checkpoint(runs[1]).state.data
+
+
+def test_folders_that_differ_only_in_their_pixels_are_told_apart(tmp_path: Path) -> None:
+    for folder, level in (("one", 10), ("other", 200)):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            Image.new("RGB", (6, 4), (level, number, 0)).save(tmp_path / folder / f"{number}.bmp")
+            os.utime(tmp_path / folder / f"{number}.bmp", ns=(0, 0))  # as of archives with fixed times
+    one, other = (every_image(load(tmp_path / folder, val_size=0))["train"] for folder in ("one", "other"))
+    assert not torch.equal(one, other)
+
+
+def test_a_name_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    root = draw(tmp_path / "pictures", 3)
+    try:
+        Path(os.fsdecode(os.fsencode(root) + b"/\xff\n\x1b[31m.png")).write_bytes(b"no picture")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    with pytest.raises(UserError, match=r"\\xff"):
+        load(root)
+    told = load(root, on_error="skip")
+    assert told.size("train") == 3
+    (listing,) = packs_folder().glob("*/left-out.txt")
+    assert listing.read_text().count("\n") == 1
+    assert "\x1b" not in listing.read_text()
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    key = "k"
+    (packs_folder() / key).mkdir(parents=True)
+    (packs_folder() / key / ".train-00000.safetensors.tmp-12ab34cd").write_bytes(b"half")
+    folder = cached_pack(key, lambda folder: (folder / "manifest.json").touch())
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("levels", [("5", "5"), ("nan", "1"), ("0", "inf"), ("9", "1")])
+def test_levels_on_the_command_line_are_checked(tmp_path: Path, levels: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, ["data", "pack", str(draw(tmp_path / "p", 2)), "out", "--levels", *levels])
+    assert result.exit_code == 2
+    assert "--levels is" in result.stderr
+
+
+def test_names_of_folders_are_shown_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    draw(tmp_path / "p" / "train\x1b7", 2)
+    draw(tmp_path / "p" / "test\x1b7", 2)
+    result = CliRunner().invoke(app, ["data", "pack", str(tmp_path / "p"), str(tmp_path / "o[/b]ut")])
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert "o[/b]ut" in result.stdout

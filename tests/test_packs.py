@@ -1,14 +1,17 @@
 """Packed sets: what is read is what was written, damage is found before it is used, and memory stays small."""
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from vae_dist.config import Split
-from vae_dist.data.packs.dataset import PackedDataset, open_pack
+from vae_dist.data.packs.dataset import SMALL_BYTES, PackedDataset, is_resident, open_pack
 from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest
 from vae_dist.data.packs.shards import write_shard
 from vae_dist.errors import UsageError, UserError
@@ -87,7 +90,7 @@ def test_a_flipped_bit_is_found_before_the_picture_is_used(pack: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda pack: (pack / "test-00000.safetensors").write_bytes(b"1234"), "4 bytes, and .* it is cut"),
+        (lambda pack: (pack / "test-00000.safetensors").write_bytes(b"1234"), "4 bytes, and .* it is cut: pack"),
         (lambda pack: (pack / "test-00000.safetensors").unlink(), "can't be read"),
         (lambda pack: (pack / MANIFEST).unlink(), "is no packed set: it has no manifest.json"),
         (lambda pack: (pack / MANIFEST).write_text('{"format": 7}'), r"manifest.json can't be used \(format"),
@@ -116,3 +119,81 @@ def test_reading_a_set_keeps_little_of_it_in_memory(tmp_path: Path) -> None:
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def forge(pack: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((pack / MANIFEST).read_text())
+    change(content)
+    (pack / MANIFEST).write_text(json.dumps(content))
+
+
+def with_pixels(pack: Path, pixels: Tensor) -> None:
+    """Put other pictures into the test split, whose shard is what its manifest says."""
+    shard = write_shard(pack / "test-00000.safetensors", {"pixels": pixels}, ["a.png"] * len(pixels))
+    forge(pack, lambda content: content["splits"].update(test=[shard.model_dump()]))
+
+
+def in_place_of(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
+def with_an_empty_pipe(pack: Path) -> None:
+    in_place_of(pack / "test-00000.safetensors", os.mkfifo)
+    forge(pack, lambda content: content["splits"]["test"][0].update(size=0))
+
+
+def with_a_long_header(pack: Path) -> None:
+    header = (1 << 20).to_bytes(8, "little") + b" " * (1 << 20)
+    (pack / "test-00000.safetensors").write_bytes(header)
+    forge(pack, lambda content: content["splits"]["test"][0].update(size=len(header)))
+
+
+@pytest.mark.parametrize("resident", [False, True], ids=["stored", "resident"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda pack: forge(pack, lambda content: content["splits"].pop("train")), "there is no train split"),
+        (lambda pack: forge(pack, lambda content: content["splits"].update(val=[])), "at least 1 item"),
+        (lambda pack: forge(pack, lambda content: content["splits"]["train"].reverse()), "out of order"),
+        (lambda pack: forge(pack, lambda content: content["splits"].update(val=content["splits"]["test"])), "another"),
+        (
+            lambda pack: forge(pack, lambda content: content["splits"]["train"].append(content["splits"]["train"][2])),
+            "twice",
+        ),
+        (lambda pack: forge(pack, lambda content: content["splits"]["train"][0].update(count=0)), "greater than 0"),
+        (lambda pack: forge(pack, lambda content: content.update(channels=1)), "pictures of another shape"),
+        (
+            lambda pack: forge(pack, lambda content: content.update(notes=dict.fromkeys(map(str, range(1 << 22)), ""))),
+            "too many entries",
+        ),
+        (lambda pack: with_pixels(pack, PIXELS[:2, :2].contiguous()), "different sizes|another shape"),
+        (lambda pack: with_pixels(pack, PIXELS[:2, :, :4].contiguous()), "pictures of different sizes"),
+        (lambda pack: with_pixels(pack, PIXELS[:2, :, :0].contiguous()), "holds no pictures as its manifest lists"),
+        (lambda pack: in_place_of(pack / MANIFEST, os.mkfifo), "it is no plain file"),
+        (with_an_empty_pipe, "it is no plain file"),
+        (with_a_long_header, "its header is far too long"),
+    ],
+)
+def test_a_forged_set_is_refused(pack: Path, damage: Callable[[Path], object], message: str, resident: bool) -> None:
+    damage(pack)
+    with pytest.raises(UserError, match=message):
+        open_pack(pack, resident=resident)
+
+
+def test_grey_pictures_of_a_set_in_colour_count_threefold_where_memory_is_concerned(pack: Path) -> None:
+    forge(pack, lambda content: content["fit"].update(height=5, width=4))
+    assert is_resident(pack, "auto")
+    forge(pack, lambda content: content["splits"]["train"][1].update(count=SMALL_BYTES // 40))
+    assert not is_resident(pack, "auto")
+
+
+def test_a_set_may_have_more_files_than_a_process_has_open_at_first(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    pack = write_pack(tmp_path, {"train": [PIXELS[:1]] * 300})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (260, before[1]))
+    try:
+        assert open_pack(pack, resident=False).size("train") == 300
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -147,3 +147,16 @@ def test_no_other_format_is_tried_under_any_name(
 def test_every_common_format_is_read(tmp_path: Path, suffix: str) -> None:
     Image.new("L", (5, 4), 100).save(tmp_path / f"picture{suffix}")
     assert open_picture(tmp_path / f"picture{suffix}").picture.size == (5, 4)
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, IndexError])  # by Pillow about damaged AVIF and GIF files
+def test_an_error_that_only_some_readers_raise_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[Exception]
+) -> None:
+    def load(picture: Image.Image) -> None:
+        raise raised("decoding failed")
+
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(UserError, match=r"a\.png is no image that can be read: decoding failed"):
+        open_picture(tmp_path / "a.png")

@@ -1,5 +1,7 @@
 """`vae-dist data`: packed sets of pictures."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +12,7 @@ from vae_dist.cli.inspect import inspect
 from vae_dist.cli.options import HELP, Debug
 from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
 from vae_dist.errors import UsageError
+from vae_dist.printable import printable
 
 data = typer.Typer(
     no_args_is_help=True, context_settings=HELP, help="Inspect pictures, and pack them once and for all runs."
@@ -48,18 +51,17 @@ def pack(
                 pictures,
                 out,
                 _size(size),
-                levels,
+                _levels(levels),
                 skip=on_error == "skip",
                 shard_bytes=shard_size << 20,
                 on_progress=show,
             )
     except Stopped as stopped:
-        console.print(f"Stopped. The same command goes on with what is in {out}.", highlight=False)
+        print(printable(f"Stopped. The same command goes on with what is in {out}."))
         raise typer.Exit(EXIT_CODES[stopped.reason]) from None
-    print(packed)
-    console.print(
-        f"Next: vae-dist train folder --set data={{name: packed, root: {out}}}", highlight=False, markup=False
-    )
+    print(printable(packed))
+    setting = f"data={{name: packed, root: {json.dumps(str(out))}, binarize: none}}"
+    print(printable(f"Next: vae-dist train folder --set {shlex.quote(setting)}"))
 
 
 @data.command()
@@ -71,6 +73,15 @@ def clear_cache(debug: Debug = False) -> None:
     from vae_dist.data.packs.cache import packs_folder
 
     print(f"{clear() / 2**20:,.0f} MiB freed in {packs_folder()}")
+
+
+def _levels(levels: tuple[float, float] | None) -> tuple[float, float] | None:
+    from vae_dist.config.data import check_levels
+
+    try:
+        return None if levels is None else check_levels(levels)
+    except ValueError as error:
+        raise UsageError(f"{error}.".replace("data.levels is", "--levels is")) from error
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -22,7 +22,12 @@ ValSize = Annotated[
 ]
 
 
-def _apart(levels: tuple[float, float]) -> tuple[float, float]:
+def check_levels(levels: tuple[float, float]) -> tuple[float, float]:
+    """Return levels that are apart.
+
+    Raises:
+        ValueError: they are not.
+    """
     low, high = levels
     if not (max(abs(low), abs(high)) <= MOST_LEVEL and high - low >= 1 / MOST_LEVEL):
         raise ValueError(
@@ -32,7 +37,7 @@ def _apart(levels: tuple[float, float]) -> tuple[float, float]:
 
 
 MOST_LEVEL = 1e12
-Levels = Annotated[tuple[float, float], AfterValidator(_apart)]
+Levels = Annotated[tuple[float, float], AfterValidator(check_levels)]
 
 
 class DigitsConfig(Kind):

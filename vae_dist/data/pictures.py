@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from vae_dist.data.levels import Levels, to_8_bits
 from vae_dist.data.remarks import Remarks
@@ -45,6 +45,18 @@ TO_UPRIGHT = {
 }
 SIDEWAYS = {TO_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
 DRAFT = 2  # times the size that is wanted, for the resizing to start from
+# What Pillow's readers raise about damaged files: AVIF's a RuntimeError, GIF's an IndexError.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    EOFError,
+    ArithmeticError,
+    struct.error,
+)
 
 
 class Source(NamedTuple):
@@ -95,7 +107,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | N
         raise UserError(f"{name} is a folder; give the path of an image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, Image.MAX_IMAGE_PIXELS) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
+    except UNREADABLE as error:
         raise UserError(f"{name} is no image that can be read: {error}.") from error
 
 

@@ -40,6 +40,8 @@ def cached_pack(key: str, make: Callable[[Path], object]) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder.with_suffix(LOCKS)):
                 if not (folder / MANIFEST).is_file():
+                    for unfinished in folder.glob(".*.tmp-*"):  # of processes that were killed
+                        unfinished.unlink()
                     make(folder)
         except OSError as error:
             raise UserError(
@@ -58,8 +60,9 @@ def clear_cache() -> int:
     """Delete all packed sets in the cache that nobody is making, and return how many bytes that freed."""
     before = cache_size()
     for folder in packs_folder().glob("*"):
-        if folder.is_dir():
+        if folder.is_dir() and not folder.is_symlink():
             with _locked(folder.with_suffix(LOCKS)):
+                (folder / MANIFEST).unlink(missing_ok=True)  # first: what is left by a kill is no packed set
                 shutil.rmtree(folder)
     return before - cache_size()
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from vae_dist.config import Binarization, Split
 from vae_dist.data.dataset import ResidentDataset
 from vae_dist.data.packs.manifest import Manifest, digest_of, read_manifest
+from vae_dist.data.packs.open_files import allow_open_files
+from vae_dist.data.packs.shards import REPAIR
 from vae_dist.data.packs.splits import ResidentSplit, StoredSplit, read_split
-from vae_dist.errors import UsageError
+from vae_dist.errors import UsageError, UserError
 
 NAME = "packed"
 CPU = torch.device("cpu")
@@ -130,11 +132,14 @@ def open_pack(folder: Path, *, resident: bool) -> PackedDataset:
         resident: read it into memory at once.
 
     Raises:
-        UserError: it is damaged, or of another version.
+        UserError: it is damaged, of another version, or has more files than may be open.
     """
     manifest = read_manifest(folder)
+    allow_open_files(sum(map(len, manifest.splits.values())), folder)
     open_split = read_split if resident else StoredSplit
     pictures = {split: open_split(folder, manifest, split) for split in manifest.splits}
+    if len({part.picture_shape for part in pictures.values()}) > 1:
+        raise UserError(f"The splits in {folder} have pictures of different sizes: {REPAIR}.")
     ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in pictures.items()}
     return PackedDataset(NAME, str(folder), manifest, pictures, ranges, notes=manifest.notes)
 
@@ -143,5 +148,7 @@ def is_resident(folder: Path, asked: Literal["auto", "on", "off"]) -> bool:
     """Return whether a packed set is to be read into memory: as the config says, or if it is small."""
     if asked != "auto":
         return asked == "on"
-    shards = (shard for shards in read_manifest(folder).splits.values() for shard in shards)
-    return sum(shard.size for shard in shards) <= SMALL_BYTES
+    manifest = read_manifest(folder)
+    shards = [shard for shards in manifest.splits.values() for shard in shards]
+    pixels = manifest.channels * (manifest.fit.height or 0) * (manifest.fit.width or 0)  # grey ones become colour too
+    return sum(max(shard.size, shard.count * pixels) for shard in shards) <= SMALL_BYTES

@@ -10,17 +10,22 @@ A shard holds `pixels` (n, c, h, w), or for originals `bytes` and `offsets` (n +
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vae_dist.config import Split
 from vae_dist.errors import UserError
+from vae_dist.json_files import read_bounded
 
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 1 << 28  # bytes; a million pictures left out are named in half of it
+MOST_COMMAS = 1 << 22  # in it, which bound its entries before memory is taken for them
+MOST_LEFT_OUT = 1 << 21  # pictures
+MOST_SHARDS = 99_999  # of a split: their names have five digits
 Store = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(gt=0, lt=2**16)]
@@ -37,7 +42,7 @@ class Shard(Part):
     """A file of a split."""
 
     file: Annotated[str, Field(pattern=r"^(train|val|test)-\d{5}\.safetensors$")]
-    count: Number  # of its pictures
+    count: Annotated[Number, Field(gt=0)]  # of its pictures
     size: Number  # bytes of the file
     sha256: Digest
 
@@ -58,9 +63,19 @@ class Manifest(Part):
     key: str  # of the files that were packed, and of how
     channels: Literal[1, 3]  # 1 if every picture is grey
     fit: Fit
-    splits: dict[Split, tuple[Shard, ...]]
-    left_out: dict[str, str] = {}  # pictures that couldn't be read, with the reason
+    splits: dict[Split, Annotated[tuple[Shard, ...], Field(min_length=1, max_length=MOST_SHARDS)]]
+    left_out: dict[str, str] = Field({}, max_length=MOST_LEFT_OUT)  # pictures that couldn't be read, with the reason
     notes: dict[str, str] = {}  # that are shown when a run on the set begins
+
+    @model_validator(mode="after")
+    def _shards_agree(self) -> "Manifest":
+        if "train" not in self.splits:
+            raise ValueError("there is no train split")
+        for split, shards in self.splits.items():
+            names = [shard.file for shard in shards]
+            if any(not name.startswith(f"{split}-") for name in names) or any(a >= b for a, b in pairwise(names)):
+                raise ValueError(f"the shards of {split} are of another split, out of order, or there twice")
+        return self
 
     def digest(self, split: Split) -> str:
         """Return a digest of a split's shards, by which a resumed run recognises its data without reading them."""
@@ -80,10 +95,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_MANIFEST + 1)
-        if len(content) > LARGEST_MANIFEST:
-            raise UserError(f"{path} is too large for a manifest: pack the pictures again.")
+        content = read_bounded(path, LARGEST_MANIFEST)
+        if content.count(b",") > MOST_COMMAS:
+            raise UserError(f"{path} has too many entries for a manifest: pack the pictures again.")
         return Manifest.model_validate_json(content)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no packed set: it has no {MANIFEST}.") from error
@@ -91,3 +105,5 @@ def read_manifest(folder: Path) -> Manifest:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "it"
         raise UserError(f"{path} can't be used ({where}: {detail['msg']}): pack the pictures again.") from error
+    except ValueError as error:
+        raise UserError(f"{path} can't be used ({error}): pack the pictures again.") from error

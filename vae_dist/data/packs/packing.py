@@ -8,17 +8,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.config import Split
 from vae_dist.data.packs.decoding import Decoder, Picture, Rule, decode_to_fit
 from vae_dist.data.packs.files import PictureFile
-from vae_dist.data.packs.manifest import FORMAT, MANIFEST, Fit, Manifest, Part, Shard
+from vae_dist.data.packs.manifest import (
+    FORMAT,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    MOST_LEFT_OUT,
+    MOST_SHARDS,
+    Fit,
+    Manifest,
+    Part,
+    Shard,
+)
 from vae_dist.data.packs.shards import write_shard
 from vae_dist.data.progress import Progress
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UserError
+from vae_dist.json_files import read_bounded
 
 Files = Mapping[Split, Sequence[PictureFile]]
 
@@ -71,6 +82,8 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
     key = key_of(files, rule, shard_bytes)
     tally = _Tally(sum(map(len, files.values())), on_progress)
     per_shard = max(1, shard_bytes // (3 * rule.height * rule.width))
+    if max(map(len, files.values())) > MOST_SHARDS * per_shard:
+        raise UserError(f"A split would have more than {MOST_SHARDS:,} files: put more pictures into each.")
     with Decoder(partial(decode_to_fit, rule)) as decode:
         reports = {
             split: [_finished(place, key, tally) or _pack_shard(place, key, rule, decode, tally) for place in places]
@@ -79,7 +92,7 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
     manifest = _manifest(reports, key, rule)
     replace_file(out / MANIFEST, manifest.model_dump_json(indent=1).encode())
     for report_file in out.glob("*-?????.json"):
-        report_file.unlink()
+        report_file.unlink(missing_ok=True)  # another process may have packed the same
     return manifest
 
 
@@ -107,7 +120,7 @@ def _pack_shard(place: Place, key: str, rule: Rule, decode: Decoder[Picture], ta
     remarks, grey = Remarks(), True
     for file, picture in zip(place.files, decode(place.files), strict=True):
         if picture.pixels is None:
-            left_out[file.name] = picture.problem
+            left_out[_as_text(file.name)] = _as_text(picture.problem)
         else:
             pixels[len(names)] = torch.from_numpy(picture.pixels)  # grey goes into all three channels
             names.append(file.name)
@@ -124,10 +137,10 @@ def _pack_shard(place: Place, key: str, rule: Rule, decode: Decoder[Picture], ta
 def _finished(place: Place, key: str, tally: _Tally) -> ShardReport | None:
     """Return the report of a shard that an earlier call has finished."""
     try:
-        report = ShardReport.model_validate_json(place.path.with_suffix(".json").read_bytes())
+        report = ShardReport.model_validate_json(read_bounded(place.path.with_suffix(".json"), LARGEST_MANIFEST))
         if report.key != key or (report.shard and place.path.stat().st_size != report.shard.size):
             return None
-    except (OSError, ValidationError):
+    except (OSError, ValueError):  # pydantic's is one
         return None
     tally.add(len(place.files))
     return report
@@ -136,6 +149,9 @@ def _finished(place: Place, key: str, tally: _Tally) -> ShardReport | None:
 def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Rule) -> Manifest:
     everything = [report for of_split in reports.values() for report in of_split]
     remarks = sum((report.remarks for report in everything), Remarks()).in_words()
+    left_out = {name: problem for report in everything for name, problem in report.left_out.items()}
+    if len(left_out) > MOST_LEFT_OUT:
+        raise UserError(f"{len(left_out):,} pictures can't be used, as {next(iter(left_out.values()))}")
     shards = {split: tuple(report.shard for report in part if report.shard) for split, part in reports.items()}
     for split, part in shards.items():
         if not part:
@@ -146,9 +162,14 @@ def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Ru
         channels=1 if all(report.grey for report in everything) else 3,
         fit=Fit(height=rule.height, width=rule.width, levels=rule.levels),
         splits=shards,
-        left_out={name: problem for report in everything for name, problem in report.left_out.items()},
+        left_out=left_out,
         notes={"levels": remarks} if remarks else {},
     )
+
+
+def _as_text(name: str) -> str:
+    """Return a name that JSON can hold: those on a disk may be no UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _first_problem(reports: Sequence[ShardReport]) -> str:

@@ -15,6 +15,7 @@ from vae_dist.data.picture_splits import find_splits
 from vae_dist.data.pictures import open_picture
 from vae_dist.data.search_path import expanded
 from vae_dist.errors import UserError
+from vae_dist.printable import printable
 
 LEFT_OUT = "left-out.txt"
 LARGEST_PICTURE = 3 * 500 * 10**6  # bytes
@@ -77,7 +78,9 @@ def check_left_out(problems: Mapping[str, str], root: Path, pack: Path, *, skip:
         return ""
     listing = pack / LEFT_OUT
     if not listing.exists():
-        replace_file(listing, "".join(f"{name}\t{why}\n" for name, why in problems.items()).encode(errors="replace"))
+        replace_file(
+            listing, "".join(f"{_in_one_line(name)}\t{_in_one_line(why)}\n" for name, why in problems.items()).encode()
+        )
     if skip:
         return f"{len(problems):,} pictures that can't be read, listed in {listing}"
     named = [f"{name}: {why}" for name, why in islice(problems.items(), MOST_NAMED)]
@@ -86,3 +89,7 @@ def check_left_out(problems: Mapping[str, str], root: Path, pack: Path, *, skip:
     if any(OTHER_SIZE in why for why in problems.values()):
         remedy = f"Crop and resize all to one size (size: PIXELS). {remedy}"
     raise UserError("\n".join([f"{len(problems):,} pictures in {root} can't be used:", *named, *more, remedy]))
+
+
+def _in_one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -18,9 +18,14 @@ from torch import Tensor
 from vae_dist.atomic_files import replace_file
 from vae_dist.data.packs.manifest import Shard
 from vae_dist.errors import UserError
+from vae_dist.json_files import open_plain
 
 HASHED_AT_ONCE = 1 << 24
-REPAIR = "pack the pictures again, or copy the set again from where it is whole"
+REPAIR = (
+    "pack the pictures again (`vae-dist data clear-cache` first, if this is in the cache), or copy the set again from "
+    "where it is whole"
+)
+LARGEST_HEADER = 1 << 16  # bytes; ours have a few hundred
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor], names: Sequence[str]) -> Shard:
@@ -112,19 +117,23 @@ def check_shard(path: Path, record: Shard) -> None:
 def _pixels_in(path: Path, record: Shard) -> tuple[tuple[int, int, int, int], int]:
     """Return the shape of a shard's pixels and where in the file they begin."""
     try:
-        if path.stat().st_size != record.size:
-            raise UserError(f"{path} has {path.stat().st_size:,} bytes, and {record.size:,} were written: it is cut.")
+        with open_plain(path) as content:
+            size, length = os.fstat(content.fileno()).st_size, int.from_bytes(content.read(8), "little")
+            if size != record.size:
+                raise UserError(f"{path} has {size:,} bytes, and {record.size:,} were written, so it is cut: {REPAIR}.")
+            if length > LARGEST_HEADER:
+                raise UserError(f"{path} is no shard, its header is far too long: {REPAIR}.")
+            header = content.read(length)
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             dtypes = {name: file.get_slice(name).get_dtype() for name in shapes}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} can't be read ({error}): pack the pictures again.") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror or error}): {REPAIR}.") from error
+    except (ValueError, SafetensorError) as error:
+        raise UserError(f"{path} can't be read ({error}): {REPAIR}.") from error
     pixels = shapes.get("pixels", ())
-    if len(pixels) != 4 or pixels[0] != record.count or shapes.get("crc32") != pixels[:1]:
-        raise UserError(f"{path} holds no pictures as its manifest lists them: pack the pictures again.")
+    if len(pixels) != 4 or 0 in pixels or pixels[0] != record.count or shapes.get("crc32") != pixels[:1]:
+        raise UserError(f"{path} holds no pictures as its manifest lists them: {REPAIR}.")
     if dtypes["pixels"] != "U8" or dtypes["crc32"] != "I64":
-        raise UserError(f"{path} holds no bytes: pack the pictures again.")
-    with path.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(length))  # which safetensors has checked
-    return pixels, 8 + length + header["pixels"]["data_offsets"][0]
+        raise UserError(f"{path} holds no bytes: {REPAIR}.")
+    return pixels, 8 + length + json.loads(header)["pixels"]["data_offsets"][0]  # safetensors has checked it

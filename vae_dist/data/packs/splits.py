@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vae_dist.config import Split
 from vae_dist.data.packs.manifest import Manifest
-from vae_dist.data.packs.shards import StoredPixels, check_shard
+from vae_dist.data.packs.shards import REPAIR, StoredPixels, check_shard
+from vae_dist.errors import UserError
 
 READ_AT_ONCE = 4096  # pictures
 
@@ -28,6 +29,10 @@ class StoredSplit:
     def __init__(self, folder: Path, manifest: Manifest, split: Split) -> None:
         self._shards = [StoredPixels(folder / record.file, record) for record in manifest.splits[split]]
         self._channels = manifest.channels
+        shape = self._shards[0].picture_shape
+        for record, shard in zip(manifest.splits[split], self._shards, strict=True):
+            if shard.picture_shape not in ((1, *shape[1:]), (manifest.channels, *shape[1:])):
+                raise UserError(f"{folder / record.file} holds pictures of another shape: {REPAIR}.")
         counts = [record.count for record in manifest.splits[split]]
         self._stops = torch.tensor(counts).cumsum(0)
 
