@@ -26,6 +26,10 @@ LARGEST_MANIFEST = 1 << 28  # bytes; a million pictures left out are named in ha
 MOST_COMMAS = 1 << 22  # in it, which bound its entries before memory is taken for them
 MOST_LEFT_OUT = 1 << 21  # pictures
 MOST_SHARDS = 99_999  # of a split: their names have five digits
+REPAIR = (
+    "pack the pictures again (`vae-dist data clear-cache` first, if this is in the cache), or copy the set again from "
+    "where it is whole"
+)
 Store = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(gt=0, lt=2**16)]
@@ -97,13 +101,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = read_bounded(path, LARGEST_MANIFEST)
         if content.count(b",") > MOST_COMMAS:
-            raise UserError(f"{path} has too many entries for a manifest: pack the pictures again.")
+            raise UserError(f"{path} has too many entries for a manifest: {REPAIR}.")
         return Manifest.model_validate_json(content)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no packed set: it has no {MANIFEST}.") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder: {REPAIR}.") from error
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "it"
-        raise UserError(f"{path} can't be used ({where}: {detail['msg']}): pack the pictures again.") from error
+        raise UserError(f"{path} can't be used ({where}: {detail['msg']}): {REPAIR}.") from error
     except ValueError as error:
-        raise UserError(f"{path} can't be used ({error}): pack the pictures again.") from error
+        raise UserError(f"{path} can't be used ({error}): {REPAIR}.") from error
