@@ -33,6 +33,7 @@ REPAIR = (
 Store = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(gt=0, lt=2**16)]
+NoteName = Annotated[str, Field(pattern="^levels$")]  # is shown as it is
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -69,7 +70,7 @@ class Manifest(Part):
     fit: Fit
     splits: dict[Split, Annotated[tuple[Shard, ...], Field(min_length=1, max_length=MOST_SHARDS)]]
     left_out: dict[str, str] = Field({}, max_length=MOST_LEFT_OUT)  # pictures that couldn't be read, with the reason
-    notes: dict[str, str] = {}  # that are shown when a run on the set begins
+    notes: dict[NoteName, str] = {}  # that are shown when a run on the set begins
 
     @model_validator(mode="after")
     def _shards_agree(self) -> "Manifest":
