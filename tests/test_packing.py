@@ -272,3 +272,18 @@ def test_names_of_folders_are_shown_without_what_a_terminal_would_obey(tmp_path:
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     assert "o[/b]ut" in result.stdout
+
+
+def test_the_cache_can_be_emptied_of_what_is_damaged(tmp_path: Path) -> None:
+    root = draw(tmp_path / "pictures", 3)
+    load(root)
+    (manifest,) = packs_folder().glob("*/manifest.json")
+    manifest.write_bytes(b"{")
+    with pytest.raises(UserError, match="vae-dist data clear-cache"):
+        load(root)
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(UserError):
+        load(root)
+    clear_cache()
+    assert load(root, val_size=0).size("train") == 3

@@ -162,9 +162,12 @@ def with_a_long_header(pack: Path) -> None:
             "twice",
         ),
         (lambda pack: forge(pack, lambda content: content["splits"]["train"][0].update(count=0)), "greater than 0"),
+        (lambda pack: forge(pack, lambda content: content.update(notes={"\x1b[31m": ""})), "should match pattern"),
         (lambda pack: forge(pack, lambda content: content.update(channels=1)), "pictures of another shape"),
         (
-            lambda pack: forge(pack, lambda content: content.update(notes=dict.fromkeys(map(str, range(1 << 22)), ""))),
+            lambda pack: forge(
+                pack, lambda content: content.update(left_out=dict.fromkeys(map(str, range(1 << 22)), ""))
+            ),
             "too many entries",
         ),
         (lambda pack: with_pixels(pack, PIXELS[:2, :2].contiguous()), "different sizes|another shape"),

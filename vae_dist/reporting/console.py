@@ -40,7 +40,7 @@ class ProgressDisplay:
             return
         table = Table.grid(padding=(0, 2))
         for name, fact in facts.items():
-            table.add_row(Text(name, style="bold"), Text(printable(fact), overflow="fold"))
+            table.add_row(Text(printable(name), style="bold"), Text(printable(fact), overflow="fold"))
         with self._tolerate_closed_terminal():
             self._console.print(table)
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -62,7 +62,8 @@ def clear_cache() -> int:
     for folder in packs_folder().glob("*"):
         if folder.is_dir() and not folder.is_symlink():
             with _locked(folder.with_suffix(LOCKS)):
-                (folder / MANIFEST).unlink(missing_ok=True)  # first: what is left by a kill is no packed set
+                with suppress(OSError):  # first: what is left by a kill is no packed set
+                    (folder / MANIFEST).unlink()
                 shutil.rmtree(folder)
     return before - cache_size()
 

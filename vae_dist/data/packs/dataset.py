@@ -11,9 +11,8 @@ from torch import Tensor
 
 from vae_dist.config import Binarization, Split
 from vae_dist.data.dataset import ResidentDataset
-from vae_dist.data.packs.manifest import Manifest, digest_of, read_manifest
+from vae_dist.data.packs.manifest import REPAIR, Manifest, digest_of, read_manifest
 from vae_dist.data.packs.open_files import allow_open_files
-from vae_dist.data.packs.shards import REPAIR
 from vae_dist.data.packs.splits import ResidentSplit, StoredSplit, read_split
 from vae_dist.errors import UsageError, UserError
 

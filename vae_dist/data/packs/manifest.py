@@ -26,9 +26,14 @@ LARGEST_MANIFEST = 1 << 28  # bytes; a million pictures left out are named in ha
 MOST_COMMAS = 1 << 22  # in it, which bound its entries before memory is taken for them
 MOST_LEFT_OUT = 1 << 21  # pictures
 MOST_SHARDS = 99_999  # of a split: their names have five digits
+REPAIR = (
+    "pack the pictures again (`vae-dist data clear-cache` first, if this is in the cache), or copy the set again from "
+    "where it is whole"
+)
 Store = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(gt=0, lt=2**16)]
+NoteName = Annotated[str, Field(pattern="^levels$")]  # is shown as it is
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -65,7 +70,7 @@ class Manifest(Part):
     fit: Fit
     splits: dict[Split, Annotated[tuple[Shard, ...], Field(min_length=1, max_length=MOST_SHARDS)]]
     left_out: dict[str, str] = Field({}, max_length=MOST_LEFT_OUT)  # pictures that couldn't be read, with the reason
-    notes: dict[str, str] = {}  # that are shown when a run on the set begins
+    notes: dict[NoteName, str] = {}  # that are shown when a run on the set begins
 
     @model_validator(mode="after")
     def _shards_agree(self) -> "Manifest":
@@ -97,13 +102,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = read_bounded(path, LARGEST_MANIFEST)
         if content.count(b",") > MOST_COMMAS:
-            raise UserError(f"{path} has too many entries for a manifest: pack the pictures again.")
+            raise UserError(f"{path} has too many entries for a manifest: {REPAIR}.")
         return Manifest.model_validate_json(content)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no packed set: it has no {MANIFEST}.") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder: {REPAIR}.") from error
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "it"
-        raise UserError(f"{path} can't be used ({where}: {detail['msg']}): pack the pictures again.") from error
+        raise UserError(f"{path} can't be used ({where}: {detail['msg']}): {REPAIR}.") from error
     except ValueError as error:
-        raise UserError(f"{path} can't be used ({error}): pack the pictures again.") from error
+        raise UserError(f"{path} can't be used ({error}): {REPAIR}.") from error

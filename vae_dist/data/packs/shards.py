@@ -16,15 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vae_dist.atomic_files import replace_file
-from vae_dist.data.packs.manifest import Shard
+from vae_dist.data.packs.manifest import REPAIR, Shard
 from vae_dist.errors import UserError
 from vae_dist.json_files import open_plain
 
 HASHED_AT_ONCE = 1 << 24
-REPAIR = (
-    "pack the pictures again (`vae-dist data clear-cache` first, if this is in the cache), or copy the set again from "
-    "where it is whole"
-)
 LARGEST_HEADER = 1 << 16  # bytes; ours have a few hundred
 
 

@@ -7,8 +7,8 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.config import Split
-from vae_dist.data.packs.manifest import Manifest
-from vae_dist.data.packs.shards import REPAIR, StoredPixels, check_shard
+from vae_dist.data.packs.manifest import REPAIR, Manifest
+from vae_dist.data.packs.shards import StoredPixels, check_shard
 from vae_dist.errors import UserError
 
 READ_AT_ONCE = 4096  # pictures
