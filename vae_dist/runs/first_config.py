@@ -7,8 +7,8 @@ import yaml
 
 from vae_dist.runs.first_data import Entry, Images
 
-# Milliseconds on one core of a shared AMD EPYC, measured once: conv with 3 blocks, flow prior, logistic mixture of 3,
-# fp32. A second core took a fifth off on an idle machine, which is left for validation and a slower processor.
+# Milliseconds on one core of a Xeon, measured once: conv with 3 blocks, flow prior, logistic mixture of 3, fp32. What a
+# second core saves is left for validation and for slower processors.
 MS_A_STEP = 17.0  # whatever it holds
 MS_A_VALUE = 0.45e-3  # of an image, in the likelihood
 MS_A_POSITION = {32: 0.75 / 64, 64: 1.9 / 64}  # of an image, in a network of so many channels

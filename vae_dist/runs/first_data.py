@@ -54,7 +54,9 @@ def images_of_folder(survey: Survey, root: Path) -> Images:
     size = Entry("size", height if height == width else [height, width], why_size)
     skip = Entry("on_error", "skip", f"{len(survey.problems):,} can't be read (vae-dist data inspect names them)")
     entries = [name, _root(root), size, *([skip] if survey.problems else [])]
-    return _images(counts, (1 if survey.is_grey else 3, height, width), entries)
+    images = _images(counts, (1 if survey.is_grey else 3, height, width), entries)
+    unread = f"; {len(survey.problems):,} can't be read" if survey.problems else ""
+    return images._replace(found=images.found + unread)
 
 
 def images_of_pack(folder: Path) -> Images:
