@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -143,7 +145,7 @@ def test_pictures_that_cannot_be_read_are_left_out_if_that_is_asked_for(tmp_path
     (root / "0003.png").write_bytes(b"no picture")
     dataset = load(root, on_error="skip", val_size=0)
     assert dataset.size("train") == 19
-    assert "1 pictures that can't be read, listed in" in dataset.notes["left out"]  # type: ignore[attr-defined]
+    assert "1 picture that can't be read, listed in" in dataset.notes["left out"]  # type: ignore[attr-defined]
 
 
 def test_a_folder_of_damaged_pictures_is_refused(tmp_path: Path) -> None:
@@ -251,11 +253,34 @@ def test_a_name_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    key = "k"
-    (packs_folder() / key).mkdir(parents=True)
-    (packs_folder() / key / ".train-00000.safetensors.tmp-12ab34cd").write_bytes(b"half")
-    folder = cached_pack(key, lambda folder: (folder / "manifest.json").touch())
-    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".train-00000.safetensors.tmp-12ab34cd").write_bytes(b"half")
+    packed = CliRunner().invoke(app, ["data", "pack", str(draw(tmp_path / "p", 2)), str(out)])
+    assert packed.exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "manifest.json", "train-00000.safetensors"]
+
+
+def test_a_set_that_is_being_packed_is_left_alone(tmp_path: Path) -> None:
+    hold = "f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+    holder = f"import fcntl, sys, time; {hold}"
+    load(draw(tmp_path / "p", 3))
+    (entry,) = (path for path in packs_folder().iterdir() if path.is_dir())
+    (tmp_path / "out").mkdir()
+    locks = (entry.with_suffix(".lock"), tmp_path / "out" / ".lock")
+    processes = [subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE) for lock in locks]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert clear_cache() == 0
+        refused = CliRunner().invoke(app, ["data", "pack", str(tmp_path / "p"), str(tmp_path / "out")])
+        assert refused.exit_code == 1
+        assert "Another process is packing into" in refused.stderr
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.parametrize("levels", [("5", "5"), ("nan", "1"), ("0", "inf"), ("9", "1")])

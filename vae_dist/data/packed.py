@@ -5,6 +5,7 @@ from dataclasses import replace
 from vae_dist.config import PackedConfig
 from vae_dist.data.dataset import Dataset
 from vae_dist.data.packs.dataset import is_resident, open_pack
+from vae_dist.data.picture_files import counted
 from vae_dist.data.search_path import expanded
 from vae_dist.data.splits import finish_splits, val_size_of_pictures
 from vae_dist.errors import UsageError
@@ -21,6 +22,6 @@ def load_packed(config: PackedConfig) -> Dataset:
         raise UsageError("data.name packed is for a packed set of your own: say where with --set data.root=FOLDER.")
     folder = expanded(config.root)
     dataset = open_pack(folder, resident=is_resident(folder, config.resident))
-    left_out = {"left out": f"{len(dataset.manifest.left_out):,} pictures when it was packed"}
+    left_out = {"left out": f"{counted(len(dataset.manifest.left_out), 'picture')} when it was packed"}
     dataset = replace(dataset, notes=(left_out if dataset.manifest.left_out else {}) | dict(dataset.notes))
     return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(dataset.sizes))

@@ -1,19 +1,18 @@
 """Packed sets in the user's cache: each is made once, by one process of a host, while the others wait for it."""
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
+from vae_dist.data.packs.lock import locked
 from vae_dist.data.packs.manifest import MANIFEST
 from vae_dist.data.search_path import cache_folder
+from vae_dist.distributed.launcher_env import number
 from vae_dist.errors import UserError
 
 LOCKS = ".lock"
-POLL_S = 0.2
 HEAD_START_S = 1.0  # of the process that shows progress, before others of its host
 
 
@@ -33,15 +32,13 @@ def cached_pack(key: str, make: Callable[[Path], object]) -> Path:
         UserError: the cache can't be written.
     """
     folder = packs_folder() / key
-    if int(os.environ.get("LOCAL_RANK", "0") or 0) > 0:
+    if number("LOCAL_RANK", 0) > 0:
         time.sleep(HEAD_START_S)
     if not (folder / MANIFEST).is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder.with_suffix(LOCKS)):
+            with locked(folder.with_suffix(LOCKS)):
                 if not (folder / MANIFEST).is_file():
-                    for unfinished in folder.glob(".*.tmp-*"):  # of processes that were killed
-                        unfinished.unlink()
                     make(folder)
         except OSError as error:
             raise UserError(
@@ -61,31 +58,10 @@ def clear_cache() -> int:
     before = cache_size()
     for folder in packs_folder().glob("*"):
         if folder.is_dir() and not folder.is_symlink():
-            with _locked(folder.with_suffix(LOCKS)):
+            with locked(folder.with_suffix(LOCKS), wait=False) as is_mine:
+                if not is_mine:
+                    continue
                 with suppress(OSError):  # first: what is left by a kill is no packed set
                     (folder / MANIFEST).unlink()
                 shutil.rmtree(folder)
     return before - cache_size()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, which dies with its process; wait for whoever holds it."""
-    with path.open("a") as file:
-        while not _try_lock(file):
-            time.sleep(POLL_S)  # and not in the system's own call, which no signal handler would end
-        yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True

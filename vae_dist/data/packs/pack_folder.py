@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from vae_dist.data.levels import Levels
+from vae_dist.data.packs.lock import locked
 from vae_dist.data.packs.manifest import MANIFEST, Manifest, read_manifest
 from vae_dist.data.packs.packing import key_of, pack
 from vae_dist.data.packs.picture_set import LEFT_OUT, check_left_out, find_pictures, fitting_rule
@@ -11,7 +12,8 @@ from vae_dist.data.progress import Progress
 from vae_dist.data.search_path import expanded
 from vae_dist.errors import UserError
 
-OURS = re.compile(rf"(train|val|test)-\d+\.(safetensors|json)|{MANIFEST}|{LEFT_OUT}|\..*\.tmp-.*")
+LOCK = ".lock"
+OURS = re.compile(rf"\.lock|(train|val|test)-\d+\.(safetensors|json)|{MANIFEST}|{LEFT_OUT}|\..*\.tmp-.*")
 
 
 def pack_folder(
@@ -41,9 +43,14 @@ def pack_folder(
     """
     found, out = find_pictures(pictures), expanded(out)
     rule = fitting_rule(found.files, size, levels)
-    manifest = _earlier(out, key_of(found.files, rule, shard_bytes)) or pack(
-        found.files, rule, out, shard_bytes=shard_bytes, on_progress=on_progress
-    )
+    _check_ours(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK, wait=False) as is_mine:
+        if not is_mine:
+            raise UserError(f"Another process is packing into {out}: wait for it, or give another folder.")
+        manifest = _earlier(out, key_of(found.files, rule, shard_bytes)) or pack(
+            found.files, rule, out, shard_bytes=shard_bytes, on_progress=on_progress
+        )
     left_out = check_left_out(manifest.left_out, found.root, out, skip=skip)
     counts = {split: sum(shard.count for shard in shards) for split, shards in manifest.splits.items()}
     of_splits = " + ".join(f"{count:,} {split}" for split, count in counts.items())
@@ -57,14 +64,18 @@ def pack_folder(
     return "\n".join(lines)
 
 
+def _check_ours(out: Path) -> None:
+    """Refuse to pack beside other things."""
+    if out.exists() and (not out.is_dir() or any(not OURS.fullmatch(path.name) for path in out.iterdir())):
+        raise UserError(f"{out} holds other things: give another folder, or one that doesn't exist yet.")
+
+
 def _earlier(out: Path, key: str) -> Manifest | None:
     """Return the manifest of the same set if it was packed before.
 
     Raises:
-        UserError: there is something else.
+        UserError: another set was.
     """
-    if out.exists() and (not out.is_dir() or any(not OURS.fullmatch(path.name) for path in out.iterdir())):
-        raise UserError(f"{out} holds other things: give another folder, or one that doesn't exist yet.")
     if not (out / MANIFEST).exists():
         return None
     manifest = read_manifest(out)

@@ -79,6 +79,8 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
     Raises:
         UserError: a split has no picture that can be read, or the disk can't be written.
     """
+    for unfinished in out.glob(".*.tmp-*"):  # of processes that were killed
+        unfinished.unlink()
     key = key_of(files, rule, shard_bytes)
     tally = _Tally(sum(map(len, files.values())), on_progress)
     per_shard = max(1, shard_bytes // (3 * rule.height * rule.width))

@@ -11,6 +11,7 @@ from vae_dist.data.levels import Levels
 from vae_dist.data.packs.decoding import OTHER_SIZE, Rule
 from vae_dist.data.packs.files import file_at
 from vae_dist.data.packs.packing import Files
+from vae_dist.data.picture_files import counted
 from vae_dist.data.picture_splits import find_splits
 from vae_dist.data.pictures import open_picture
 from vae_dist.data.search_path import expanded
@@ -82,13 +83,13 @@ def check_left_out(problems: Mapping[str, str], root: Path, pack: Path, *, skip:
             listing, "".join(f"{_in_one_line(name)}\t{_in_one_line(why)}\n" for name, why in problems.items()).encode()
         )
     if skip:
-        return f"{len(problems):,} pictures that can't be read, listed in {listing}"
+        return f"{counted(len(problems), 'picture')} that can't be read, listed in {listing}"
     named = [f"{name}: {why}" for name, why in islice(problems.items(), MOST_NAMED)]
     more = [f"… and {len(problems) - MOST_NAMED:,} more, listed in {listing}"] if len(problems) > MOST_NAMED else []
     remedy = "Repair or remove them, or leave them out (on_error: skip)."
     if any(OTHER_SIZE in why for why in problems.values()):
         remedy = f"Crop and resize all to one size (size: PIXELS). {remedy}"
-    raise UserError("\n".join([f"{len(problems):,} pictures in {root} can't be used:", *named, *more, remedy]))
+    raise UserError("\n".join([f"{counted(len(problems), 'picture')} in {root} can't be used:", *named, *more, remedy]))
 
 
 def _in_one_line(text: str) -> str:
