@@ -10,7 +10,7 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.inspect import inspect
 from vae_dist.cli.options import HELP, Debug
-from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
+from vae_dist.cli.reading import reading
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
@@ -42,23 +42,12 @@ def pack(
     from rich.console import Console
 
     from vae_dist.data.packs.pack_folder import pack_folder
-    from vae_dist.reporting.reading import reading_display
 
-    console = Console()
-    try:
-        with StopSignals() as signals, signals.raised(), reading_display(console) as show:
-            packed = pack_folder(
-                pictures,
-                out,
-                _size(size),
-                _levels(levels),
-                skip=on_error == "skip",
-                shard_bytes=shard_size << 20,
-                on_progress=show,
-            )
-    except Stopped as stopped:
-        print(printable(f"Stopped. The same command goes on with what is in {out}."))
-        raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+    skip, shard_bytes = on_error == "skip", shard_size << 20
+    with reading(Console(), f"The same command goes on with what is in {out}.") as show:
+        packed = pack_folder(
+            pictures, out, _size(size), _levels(levels), skip=skip, shard_bytes=shard_bytes, on_progress=show
+        )
     print(printable(packed))
     setting = f"data={{name: packed, root: {json.dumps(str(out))}, binarize: none}}"
     print(printable(f"Next: vae-dist train folder --set {shlex.quote(setting)}"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
+from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reading(console: "Console") -> Iterator["Progress"]:
-    """Give a function that shows how many of how many pictures are read; a signal ends the command.
+def reading(console: "Console", last_words: str = "Nothing was written.") -> Iterator["Progress"]:
+    """Give a function that shows how many of how many pictures are read; a signal ends the command with its last words.
 
     Raises:
         typer.Exit: a signal came.
@@ -27,5 +28,5 @@ def reading(console: "Console") -> Iterator["Progress"]:
         with StopSignals() as signals, signals.raised(), reading_display(console) as show:
             yield show
     except Stopped as stopped:
-        console.print("Stopped. Nothing was written.")
+        print(printable(f"Stopped. {last_words}"))
         raise typer.Exit(EXIT_CODES[stopped.reason]) from None

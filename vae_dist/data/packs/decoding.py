@@ -63,7 +63,7 @@ class Decoder(Generic[Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)  # waits for a mebibyte of files a process
 
     def __call__(self, files: Sequence[PictureFile]) -> Iterator[Result]:
         """Decode files, in their order.
