@@ -67,13 +67,13 @@ def test_a_run_that_was_stopped_while_data_were_read_goes_on(tmp_path: Path, mon
         return digits
 
     with monkeypatch.context() as patch:
-        patch.setattr("vae_dist.training.setup.load_dataset", load)
+        patch.setattr("vae_dist.training.run_data.load_dataset", load)
         stopped = train(config(2), tmp_path / "run")
         assert (stopped.status, stopped.step) == ("preempted", 0)
         assert Run(tmp_path / "run").status["status"] == "preempted"
     assert train(config(2), tmp_path / "run").status == "finished"
     with monkeypatch.context() as patch:
-        patch.setattr("vae_dist.training.setup.load_dataset", load)
+        patch.setattr("vae_dist.training.run_data.load_dataset", load)
         longer = train(config(4), tmp_path / "run")
         assert (longer.status, longer.step) == ("preempted", 2)
 

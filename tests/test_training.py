@@ -203,7 +203,7 @@ def test_a_run_that_diverged_fails_in_one_sentence_that_names_the_cause(tmp_path
     assert len(result.stderr.splitlines()) == 1
     where = "in micro-batch 1. " if steps == 40 else "in micro-batch 1 on process 0. "
     assert f"were skipped: the loss is not finite (neg_elbo nan, distortion nan, rate nan) {where}" in result.stderr
-    assert "steps were skipped since step 2: the loss is not finite" in result.stdout
+    assert "2 steps were skipped since step 3: the loss is not finite" in result.stdout
     assert json.loads((tmp_path / "nan" / "status.json").read_text())["status"] == "failed"
 
 

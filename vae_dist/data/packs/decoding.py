@@ -5,7 +5,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -54,6 +54,8 @@ class Decoder(Generic[Result]):
     def __init__(self, decode: Callable[[PictureFile], Result]) -> None:
         self._decode = decode
         self._pool: ProcessPoolExecutor | None = None
+        # A signal raises in the main thread alone: a process that is half started then would show a traceback.
+        self._starter = ThreadPoolExecutor(1)
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def __enter__(self) -> "Decoder[Result]":
@@ -62,6 +64,7 @@ class Decoder(Generic[Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._starter.shutdown()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)  # waits for a mebibyte of files a process
 
@@ -77,18 +80,18 @@ class Decoder(Generic[Result]):
             return
         waiting: deque[tuple[Sequence[PictureFile], Future[list[Result]]]] = deque()
         for chunk in _chunks(files):
-            waiting.append((chunk, self._start().submit(_decode_chunk, chunk, self._decode)))
+            waiting.append((chunk, self._starter.submit(self._submit, chunk).result()))
             if len(waiting) > 2 * self._cores:
                 yield from _result(*waiting.popleft())
         while waiting:
             yield from _result(*waiting.popleft())
 
-    def _start(self) -> ProcessPoolExecutor:
+    def _submit(self, chunk: Sequence[PictureFile]) -> Future[list[Result]]:
         if self._pool is None:
             context = get_context("forkserver")  # a fork of this process would inherit torch's threads half
             context.set_forkserver_preload([__name__])
             self._pool = ProcessPoolExecutor(self._cores, context, initializer=_begin)
-        return self._pool
+        return self._pool.submit(_decode_chunk, chunk, self._decode)
 
 
 def _chunks(files: Iterable[PictureFile]) -> Iterator[list[PictureFile]]:
