@@ -527,3 +527,8 @@ def test_reading_a_config_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_config_that_is_a_device_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no config '/dev/null': it is a pipe or a device"):
+        find_config("/dev/null")

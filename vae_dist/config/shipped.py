@@ -48,6 +48,8 @@ def _what_there_is(path: Path, shipped: Mapping[str, Path]) -> str:
         return f": it is a run, and `train {path / 'config.yaml'} --out {path}` goes on with it."
     if path.is_dir():
         return f": it is a folder. For pictures in it, {OWN_PICTURES}."
+    if path.exists():
+        return ": it is a pipe or a device, and configs are read from plain files."
     if "=" in path.name:
         return f"; did you mean --set {path}?"
     if meant := _similar_configs(path, shipped):

@@ -34,12 +34,12 @@ class Schedule:
         if optim.warmup_steps >= steps:
             found.append(
                 f"optim.warmup_steps {optim.warmup_steps} is no less than train.steps {steps}: "
-                f"the learning rate only rises, to {last.lr:.3g} of optim.lr {optim.lr:g} at the end."
+                f"the learning rate only rises, to {last.lr:.6g} of optim.lr {optim.lr:.6g} at the end."
             )
         if objective.warmup_steps >= steps and objective.beta:
             found.append(
                 f"objective.warmup_steps {objective.warmup_steps} is no less than train.steps {steps}: "
-                f"the rate's weight only rises, to {last.beta:.3g} of objective.beta {objective.beta:g} at the end."
+                f"the rate's weight only rises, to {last.beta:.6g} of objective.beta {objective.beta:.6g} at the end."
             )
         if objective.final_samples not in (None, last.samples):
             found.append(
