@@ -101,7 +101,7 @@ def test_links_are_followed_once_each(tmp_path: Path) -> None:
     (elsewhere / "back").symlink_to(root)
     (elsewhere / "above").symlink_to(tmp_path)
     assert taken(root) == {"train": ["again/c.png", "again/sub/d.png", "real/a.png", "real/b.png"]}
-    assert find_splits(str(root)).told == f"4 from {root}; passed over 2 broken links"
+    assert find_splits(str(root)).summary == f"4 from {root}; passed over 2 broken links"
 
 
 def test_a_picture_in_two_splits_by_a_link_is_refused(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_hidden_folders_and_what_is_no_picture_are_passed_over_and_counted(tmp_p
     os.mkfifo(tmp_path / "train" / "pipe.png")  # opening it would wait for ever
     found = find_splits(str(tmp_path))
     assert {split: len(paths) for split, paths in found.pictures.items()} == {"train": 4, "val": 1}
-    assert found.told == (
+    assert found.summary == (
         f"4 train from {tmp_path}/train, 1 val from {tmp_path}/Valid; passed over 4 files (.txt 2, .mp4 1, others 1), "
         "1 hidden file, 6 hidden folders, 1 special file, 1 picture in no split"
     )

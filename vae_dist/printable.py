@@ -1,4 +1,4 @@
-"""What others wrote, as it may be shown: names, values and messages, in which a terminal finds nothing to obey."""
+"""Escape control characters in names, values and messages before they are printed, and cut long ones."""
 
 import reprlib
 

@@ -1,4 +1,4 @@
-"""What people give, or have, in place of a checkpoint: each with a sentence that says what it is and what to do."""
+"""Recognise what is often given in place of a checkpoint, and say in a sentence what it is and what to do."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +45,7 @@ def check_is_folder(path: Path) -> None:
 
 
 def what_else(folder: Path) -> str | None:
-    """Return what is wrong with a folder that holds neither a run nor a checkpoint, if it can be told."""
+    """Return what is wrong with a folder that holds neither a run nor a checkpoint; None for an unknown kind."""
     names = sorted(path.name for path in folder.iterdir())
     if archive := next((name for name in names if name.endswith(ARCHIVES)), None):
         return f"{folder} holds an archive, {archive}: unpack it, and give the folder that was in it."

@@ -1,4 +1,4 @@
-"""Mistakes in a command line as sentences, with what is meant where that can be told.
+"""Turn mistakes in a command line into sentences that name the nearest right word.
 
 typer keeps its classes of errors and types to itself: they are known by their attributes.
 """

@@ -1,4 +1,4 @@
-"""What other tools call our keys, values, options and commands, and the nearest of ours to a word."""
+"""List the names that other tools have for our keys, values, options and commands, and find the nearest of ours."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence

@@ -128,7 +128,7 @@ def _wrong_value(key: str, place: Place, error: ErrorDetails) -> str:
 
 
 def _hint(value: Any, schema: Mapping[str, Any], *, is_part: bool) -> str:
-    """Return the end of a sentence about a wrong value: what is meant by it, if that can be told."""
+    """Return the end of a sentence about a wrong value: the nearest right value, if there is one."""
     if isinstance(value, int) and in_words(schema).startswith("path"):
         return ": write ./ before a name that is a number."
     if not isinstance(value, str | int | None):

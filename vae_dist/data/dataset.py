@@ -74,7 +74,7 @@ class ResidentDataset:
     """A dataset that is small enough to be one tensor a split on the training device.
 
     Attributes:
-        notes: what the summary of a run tells of it besides, by name.
+        notes: further lines for the summary of a run, by name.
     """
 
     name: str

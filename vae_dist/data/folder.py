@@ -40,6 +40,6 @@ def load_folder(config: FolderConfig) -> Dataset:
     dataset = open_pack(folder, resident=is_resident(folder, config.resident))
     left_out = check_left_out(dataset.manifest.left_out, pictures.root, folder, skip=config.on_error == "skip")
     notes = {"pictures": pictures.origin, "left out": left_out, **dataset.notes}
-    notes = {name: told for name, told in notes.items() if told}
+    notes = {name: note for name, note in notes.items() if note}
     dataset = replace(dataset, name=NAME, origin=str(pictures.root), notes=notes)
     return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(dataset.sizes))

@@ -1,4 +1,4 @@
-"""What a picture file holds, whatever model it may be for.
+"""Describe a picture file: format, size, mode and colour.
 
 Without torch, which takes seconds to import: many files are looked at in processes of their own.
 """
@@ -17,7 +17,7 @@ SIDE = 128  # at most, of the picture whose pixels are looked at; sets for train
 
 
 class Look(NamedTuple):
-    """What one file holds, or why it can't be read."""
+    """The format, size, mode and colour of a file, or the reason why it can't be read."""
 
     file_format: str = ""
     width: int = 0
@@ -29,7 +29,7 @@ class Look(NamedTuple):
 
 
 def look(file: PictureFile) -> Look:
-    """Decode a file, and tell what it holds."""
+    """Decode a file and return its description."""
     try:
         source = open_picture(file.open(), file.name, SIDE)
         pixels, remarks = fit_image(source.picture, (3, *_reduced(source.picture)))

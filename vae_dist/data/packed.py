@@ -5,7 +5,7 @@ from dataclasses import replace
 from vae_dist.config import PackedConfig
 from vae_dist.data.dataset import Dataset
 from vae_dist.data.packs.dataset import is_resident, open_pack
-from vae_dist.data.picture_files import counted
+from vae_dist.data.remarks import counted
 from vae_dist.data.search_path import expanded
 from vae_dist.data.splits import finish_splits, val_size_of_pictures
 from vae_dist.errors import UsageError

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vae_dist.data.pictures import SUFFIXES
+from vae_dist.data.remarks import counted
 from vae_dist.errors import UserError
 
 # Folders of the system, of NAS devices and of archives, where thumbnails and deleted pictures lie.
@@ -31,7 +32,7 @@ class Listing:
 
 @dataclass
 class Folder:
-    """What lies in one folder, hidden folders excepted."""
+    """The files and folders in one folder, without hidden folders."""
 
     files: Listing = field(default_factory=Listing)
     folders: list[str] = field(default_factory=list)
@@ -87,11 +88,6 @@ def describe(passed_over: Iterable[str]) -> str:
     most = [f"{suffix} {number:,}" for suffix, number in counts.most_common(MOST_SUFFIXES)]
     suffixes = ", ".join([*most, *(["…"] if len(counts) > MOST_SUFFIXES else [])])
     return ", ".join([f"{counted(counts.total(), 'file')} ({suffixes})", *others])
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number and its noun, as in "2 files"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _sort_in(folder: Folder, entry: os.DirEntry[str], real_folder: str) -> None:

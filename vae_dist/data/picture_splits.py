@@ -10,8 +10,9 @@ from pathlib import PurePath
 from typing import get_args
 
 from vae_dist.config import Split
-from vae_dist.data.picture_files import Listing, counted, describe, list_pictures, read_folder
+from vae_dist.data.picture_files import Listing, describe, list_pictures, read_folder
 from vae_dist.data.pictures import SUFFIXES
+from vae_dist.data.remarks import counted
 from vae_dist.errors import UsageError, UserError
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -32,7 +33,7 @@ class Splits:
     """The pictures of every split."""
 
     pictures: Mapping[Split, Sequence[str]]  # their paths, in an order that scrambles their names
-    told: str  # what was taken from where, and what was passed over
+    summary: str  # what was taken from where, and what was passed over
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The progress of reading data, told to whoever shows it: datasets are built far from any terminal."""
+"""Report the progress of reading data to a function that shows it: datasets know no terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

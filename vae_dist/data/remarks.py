@@ -1,4 +1,4 @@
-"""What is worth telling about pictures that were read: counted over a set, or of one."""
+"""Count values out of range, values that aren't finite, and files of several pages, over one picture or a set."""
 
 import math
 from dataclasses import dataclass
@@ -28,21 +28,24 @@ class Remarks:
         )
 
     def in_words(self) -> str:
-        """Say all of it in one line; nothing where there is nothing to tell."""
-        told = []
+        """Return the counts as one line of text, empty if all are zero."""
+        parts = []
         if self.outside:
             values = f"{self.lowest:,.6g} to {self.highest:,.6g}"
-            told.append(f"cut off at the ends of their range: {_pictures(self.outside)}, for values of {values}")
+            parts.append(
+                f"cut off at the ends of their range: {counted(self.outside, 'picture')}, for values of {values}"
+            )
         elif 0 <= self.brightest <= MOSTLY_UNUSED:
-            told.append(f"no value is above {self.highest:,.6g}, {self.brightest:.0%} of the range")
-        if told:
-            told[0] += " (another range: data.levels=[LOW, HIGH])"
+            parts.append(f"no value is above {self.highest:,.6g}, {self.brightest:.0%} of the range")
+        if parts:
+            parts[0] += " (another range: data.levels=[LOW, HIGH])"
         if self.not_finite:
-            told.append(f"black where they were not finite: {_pictures(self.not_finite)}")
+            parts.append(f"black where they were not finite: {counted(self.not_finite, 'picture')}")
         if self.several_pages:
-            told.append(f"only the first page taken: {_pictures(self.several_pages)}")
-        return "; ".join(told)
+            parts.append(f"only the first page taken: {counted(self.several_pages, 'picture')}")
+        return "; ".join(parts)
 
 
-def _pictures(number: int) -> str:
-    return f"{number:,} picture{'' if number == 1 else 's'}"
+def counted(number: int, noun: str) -> str:
+    """Write a number and its noun, as in "2 files"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,7 +14,7 @@ from vae_dist.data.progress import Progress
 
 @dataclass(frozen=True)
 class Survey:
-    """What the files of a set of pictures hold.
+    """The descriptions of all files of a set of pictures.
 
     Attributes:
         pictures: the set.
@@ -25,7 +25,7 @@ class Survey:
     looks: Mapping[Split, Sequence[Look]]
 
     def __iter__(self) -> Iterator[tuple[PictureFile, Look]]:
-        """Go through all files with what they hold."""
+        """Yield every file with its description."""
         files = chain.from_iterable(self.pictures.files.values())
         return zip(files, chain.from_iterable(self.looks.values()), strict=True)
 

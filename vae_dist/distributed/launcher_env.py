@@ -149,7 +149,7 @@ def suspects(reason: str) -> str:
 
 @contextmanager
 def hidden_places() -> Iterator[None]:
-    """Hide the variables that count processes while entered, from whoever would look for others because of them."""
+    """Remove the variables that count processes while entered, so that torch and accelerate look for no others."""
     hidden = {name: os.environ.pop(name) for name in PLACES if name in os.environ}
     try:
         yield

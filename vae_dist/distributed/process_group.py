@@ -49,7 +49,7 @@ class ProcessGroup:
             tensor.copy_(moved)
 
     def broadcast_json(self, value: Any, source: int = 0) -> Any:
-        """Return the source's plain data on every process. It travels as JSON: object collectives would pickle."""
+        """Return the source's plain data on every process. It travels as JSON, which can hold no code."""
         text = json.dumps(value).encode() if self.rank == source else b""
         length = torch.tensor(len(text))
         self.broadcast(length, source)

@@ -48,7 +48,7 @@ def all_ranks_or_stop(work: Callable[[], Result], process_group: ProcessGroup, s
 
 
 class _Watch:
-    """Tells all processes of each other's signals, until all are done."""
+    """Exchanges the processes' signals, until all are done."""
 
     def __init__(self, process_group: ProcessGroup, signals: StopSignals) -> None:
         self._group, self._signals = process_group, signals

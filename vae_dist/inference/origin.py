@@ -1,4 +1,4 @@
-"""What a picture is of: run, step, weights and seed, in a line and in the file's own metadata."""
+"""Record the run, step, weights and seed of a picture, as a line of text and as metadata of the file."""
 
 import os
 from dataclasses import dataclass

@@ -58,7 +58,7 @@ def check_size(build: Callable[[ImageShape], Model], image_shape: ImageShape) ->
 
 
 def _memory() -> int | None:
-    """Return the bytes of this machine's memory, where the system tells."""
+    """Return the bytes of this machine's memory, or None if the system doesn't report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""What a run says last."""
+"""Format the last message of a run."""
 
 from pathlib import Path
 

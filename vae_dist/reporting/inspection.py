@@ -1,4 +1,4 @@
-"""What `vae-dist data inspect` tells of a folder of pictures and of a packed set, by name."""
+"""Format the facts that `vae-dist data inspect` prints about a folder of pictures or a packed set."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ def facts_of_pack(dataset: PackedDataset) -> dict[str, str]:
 
 
 def origin_of_sheet(pictures: Path) -> dict[str, str]:
-    """Return what a contact sheet is of, for its file."""
+    """Return the metadata of a contact sheet."""
     from vae_dist import __version__
 
     return {"Software": f"vae-dist {__version__}", "command": "vae-dist data inspect", "pictures": ascii(str(pictures))}

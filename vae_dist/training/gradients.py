@@ -45,7 +45,7 @@ class GradientReducer(Protocol):
 
 
 class _Reducer:
-    """What both ways share: a pass of the objective, each image with the same weight.
+    """Run forward and backward passes of an objective in which all images weigh the same.
 
     Args:
         accelerator: with fp16's loss scaler, if the run has one.

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class Rule(NamedTuple):
-    """How pictures are made to fit."""
+    """The size and the range of levels that pictures are brought to."""
 
     height: int
     width: int

@@ -53,7 +53,7 @@ class Shard(Part):
 
 
 class Fit(Part):
-    """How pictures were made to fit."""
+    """The size and the range of levels that pictures were brought to."""
 
     height: Side | None = None  # None: as they are
     width: Side | None = None
@@ -61,7 +61,7 @@ class Fit(Part):
 
 
 class Manifest(Part):
-    """What a packed set holds and how it was made."""
+    """The contents of a packed set and the settings that it was made with."""
 
     format: Literal[1] = FORMAT
     store: Store

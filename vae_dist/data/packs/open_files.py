@@ -1,4 +1,4 @@
-"""How many files a process may have open: every shard that is read picture by picture is."""
+"""Raise the limit of open files: every shard that is read picture by picture stays open."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ OTHERS = 256  # files, sockets and pipes
 
 
 def allow_open_files(count: int, folder: Path) -> None:
-    """Let this process have so many files more open.
+    """Let this process have `count` more files open.
 
     Raises:
         UserError: the system doesn't allow it.

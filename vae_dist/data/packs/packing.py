@@ -35,7 +35,7 @@ Files = Mapping[Split, Sequence[PictureFile]]
 
 
 class ShardReport(Part):
-    """What became of the files of one shard; kept beside it until all are packed."""
+    """The result of packing one shard's files, kept beside the shard until all are packed."""
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")  # remarks begin at infinity
 
@@ -99,7 +99,7 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
 
 
 def key_of(files: Files, rule: Rule, shard_bytes: int) -> str:
-    """Return a digest of the files' names, sizes and times, and of what is made of them."""
+    """Return a digest of the files' names, sizes and times, and of the rule that fits them."""
     listed = {split: [(file.name, file.size, file.changed) for file in part] for split, part in files.items()}
     content = json.dumps([FORMAT, shard_bytes, rule, listed])
     return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:32]

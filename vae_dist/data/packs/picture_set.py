@@ -1,4 +1,4 @@
-"""The pictures below a folder as a set to be packed: which they are, how they are made to fit, which were left out."""
+"""Find the pictures below a folder, choose the size to bring them to, and report those that were left out."""
 
 import os
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from vae_dist.data.levels import Levels
 from vae_dist.data.packs.decoding import OTHER_SIZE, Rule
 from vae_dist.data.packs.files import file_at
 from vae_dist.data.packs.packing import Files
-from vae_dist.data.picture_files import counted
 from vae_dist.data.picture_splits import find_splits
 from vae_dist.data.pictures import open_picture
+from vae_dist.data.remarks import counted
 from vae_dist.data.search_path import expanded
 from vae_dist.errors import UserError
 from vae_dist.printable import printable
@@ -47,7 +47,7 @@ def find_pictures(folder: Path | str) -> PictureSet:
     files = {
         split: [file_at(path, os.path.relpath(path, root)) for path in paths] for split, paths in found.pictures.items()
     }
-    return PictureSet(root, files, found.told)
+    return PictureSet(root, files, found.summary)
 
 
 def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | None) -> Rule:
@@ -70,7 +70,7 @@ def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | No
 
 
 def check_left_out(problems: Mapping[str, str], root: Path, pack: Path, *, skip: bool) -> str:
-    """Return what is to be told of pictures that were left out; all of them are listed in a file of the pack.
+    """Return a sentence about the pictures that were left out, and list all of them in a file of the pack.
 
     Raises:
         UserError: some were, and that isn't allowed.
