@@ -31,8 +31,8 @@ from vae_dist.runs.strict_json import to_json
 from vae_dist.training import Outcome, train
 from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diagnose, first_bad
 from vae_dist.training.gradients import GradientReducer, build_reducer
+from vae_dist.training.soundness import Soundness
 from vae_dist.training.step import StepResult, TrainStep
-from vae_dist.training.trainer import Trainer
 
 FOR_EVER = range(7, 1000)
 DIVERGING = {"optim": {"kind": "sgd", "lr": 1e30, "clip_norm": None}}
@@ -225,6 +225,34 @@ def test_weights_that_are_not_finite_are_not_committed(tmp_path: Path) -> None:
     assert steps_of(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("val_size", [0, 16])
+def test_weights_of_absurd_figures_that_are_finite_are_not_kept(tmp_path: Path, val_size: int) -> None:
+    exploding = {"optim": {"kind": "sgd", "lr": 1e3, "clip_norm": None}, "data": {"val_size": val_size}}
+    with pytest.raises(UserError, match=r"There is no checkpoint from before"):
+        fit(config(exploding, steps=6, checkpoint_every=1), tmp_path / "run")
+    assert steps_of(tmp_path / "run") == []
+    assert not list((tmp_path / "run" / "images").glob("*"))
+
+
+@pytest.mark.parametrize("val_size", [0, 16])
+def test_a_divergence_that_stays_finite_is_reported_at_the_end(tmp_path: Path, val_size: int) -> None:
+    printed = io.StringIO()
+    fast = {"optim": {"lr": 10.0}, "data": {"val_size": val_size}}
+    fit(config(fast, steps=40), tmp_path / "run", console=Console(file=printed, width=200))
+    assert "Training has diverged: the distortion has risen from 11.2" in printed.getvalue()
+
+
+def test_a_checkpoint_better_than_the_last_is_named_at_the_end(tmp_path: Path) -> None:
+    printed = io.StringIO()
+    fast = config({"optim": {"lr": 1.0}}, steps=40, checkpoint_every=1)
+    fit(fast, tmp_path / "run", console=Console(file=printed, width=200))
+    best = Run(tmp_path / "run").best()
+    assert best is not None
+    assert best.state.step < 40
+    assert f"was best at step {best.state.step}, {best.state.val_neg_elbo:.2f}; now it is" in printed.getvalue()
+    assert "--best takes that checkpoint." in printed.getvalue()
+
+
 def test_metrics_that_are_not_finite_are_null_with_a_word(tmp_path: Path) -> None:
     logged: list[Any] = []
     with pytest.raises(UserError):
@@ -239,7 +267,7 @@ def test_metrics_that_are_not_finite_are_null_with_a_word(tmp_path: Path) -> Non
 def test_evaluate_prints_strict_json_of_a_model_whose_weights_are_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "_gives_finite_figures", lambda self: True)  # such a checkpoint isn't written today
+    monkeypatch.setattr(Soundness, "find_unsound", lambda *_: None)  # such a checkpoint isn't written today
     train(config(DIVERGING | {"data": {"val_size": 0}}, steps=1), tmp_path / "run")
     result = program("evaluate", "--checkpoint", "run", "--k", "1", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -263,7 +291,7 @@ def test_an_infinite_metric_survives_in_the_running_sums_of_a_checkpoint(
     monkeypatch.setattr(
         "vae_dist.losses.elbo.elbo_metrics", lambda distortion, rate: {"psnr": torch.full_like(rate, math.inf)}
     )
-    fit(config(steps=3, log_every=2, checkpoint_every=1), tmp_path / "run")
+    fit(config(steps=4, log_every=5, checkpoint_every=2), tmp_path / "run")
     states = [
         json.loads((path / "state.json").read_bytes(), parse_constant=refuse_constant)
         for path in Run(tmp_path / "run").checkpoints
@@ -272,7 +300,7 @@ def test_an_infinite_metric_survives_in_the_running_sums_of_a_checkpoint(
     for path in Run(tmp_path / "run").checkpoints[:-1]:
         path.rename(tmp_path / path.name)
     whole = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    fit(config(steps=3, log_every=2, checkpoint_every=1), tmp_path / "run")
+    fit(config(steps=4, log_every=5, checkpoint_every=2), tmp_path / "run")
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == whole
 
 

@@ -369,9 +369,32 @@ def end_of(program: str, folder: Path) -> tuple[int, str]:
     return result.returncode, result.stderr
 
 
-def test_ctrl_c_while_the_program_is_imported_shows_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
-    assert end_of("from vae_dist.__main__ import main; main()", tmp_path) == (-signal.SIGINT, "")
+@pytest.mark.parametrize(
+    ("number", "command"), [(signal.SIGINT, "sample"), (signal.SIGINT, "train"), (signal.SIGTERM, "sample")]
+)
+def test_a_signal_while_the_program_is_imported_ends_it_without_a_traceback(
+    tmp_path: Path, number: signal.Signals, command: str
+) -> None:
+    (tmp_path / "typer.py").write_text(f"import os, time\nos.kill(os.getpid(), {number:d})\ntime.sleep(9)\n")
+    program = f"import sys; sys.argv[1:] = ['{command}']; from vae_dist.__main__ import main; main()"
+    assert end_of(program, tmp_path) == (-number, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_stop_training_is_noted_while_the_program_is_imported(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """A module that is imported before typer sends it."""
+    (tmp_path / "typer.py").write_text(
+        f"import os, sys\nos.kill(os.getpid(), {number:d})\n"
+        "sys.path.remove(os.path.dirname(__file__))\ndel sys.modules['typer']\nfrom typer import *\nimport typer\n"
+    )
+    run = tmp_path / "run"
+    arguments = ["train", *QUICK, "--out", str(run)]
+    program = f"import sys; sys.argv[1:] = {arguments}; from vae_dist.__main__ import main; main()"
+    code, errors = end_of(program, tmp_path)
+    assert (code, errors) == (75, "")
+    assert json.loads((run / "status.json").read_text())["status"] == "preempted"
 
 
 COMMAND = """

@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 import yaml
 
-from fuzzing.mutations import change_bytes, change_json, change_safetensors, change_yaml, sign
+from fuzzing.mutations import change_bytes, change_json, change_safetensors, change_yaml, sign, sign_pack
 from fuzzing.samples import IDX_FILES, IMAGES, MODELS, STEPS, config_of
 
 Run = Callable[[], None]
@@ -131,7 +131,30 @@ def npz(folder: Path, samples: Path, rng: random.Random) -> tuple[str, Run]:
     return path.name, partial(_load_data, {"name": "binarized-mnist", "root": str(folder)})
 
 
-KINDS = {"checkpoint": checkpoint, "run": run_folder, "config": config, "picture": picture, "idx": idx, "npz": npz}
+def packed(folder: Path, samples: Path, rng: random.Random) -> tuple[str, Run]:
+    """Change a file of a packed set, mostly with a manifest that matches, or put something else in its place."""
+    pack = Path(shutil.copytree(samples / "pack", folder / "pack"))
+    file = rng.choice(sorted(pack.iterdir()))
+    if rng.random() < 0.2:
+        what = _put_in_place(file, folder / VICTIM, rng)
+    else:
+        what = _change_file(file, samples, rng)
+        if file.suffix == ".safetensors" and rng.random() < 0.8:
+            sign_pack(pack)
+            what += ", signed"
+    section = {"name": "packed", "root": str(pack), "resident": rng.choice(["on", "off"])}
+    return f"{what}; {section['resident']}", partial(_load_data, section)
+
+
+KINDS = {
+    "checkpoint": checkpoint,
+    "run": run_folder,
+    "config": config,
+    "picture": picture,
+    "idx": idx,
+    "npz": npz,
+    "packed": packed,
+}
 
 
 def _change_checkpoint(path: Path, samples: Path, rng: random.Random) -> str:
@@ -214,11 +237,15 @@ def _load_config(path: Path, overrides: list[str]) -> None:
     _in_sentences(lambda: print(len(load_config(path, overrides).to_yaml())))
 
 
-def _load_data(section: dict[str, str | int]) -> None:
+def _load_data(section: Mapping[str, str | int]) -> None:
     from vae_dist.config import Config
     from vae_dist.data import load_dataset
 
-    _in_sentences(lambda: print(load_dataset(Config.model_validate({"data": section}).data).splits))
+    def load() -> None:
+        dataset = load_dataset(Config.model_validate({"data": section}).data)
+        print({split: len(dataset.images(split, range(min(8, dataset.size(split))))) for split in dataset.splits})
+
+    _in_sentences(load)
 
 
 def _read_idx(path: Path) -> None:

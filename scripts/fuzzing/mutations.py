@@ -152,6 +152,16 @@ def sign(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"format": 2, "files": files}))
 
 
+def sign_pack(folder: Path) -> None:
+    """Make the manifest of a packed set match whatever its shards are."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for shards in manifest["splits"].values():
+        for shard in shards:
+            content = (folder / shard["file"]).read_bytes()
+            shard |= {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def _written(tree: Any) -> str:
     text = json.dumps(tree, indent=1)
     for mark, raw in RAW.items():

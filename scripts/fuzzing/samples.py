@@ -98,6 +98,11 @@ def _idx(folder: Path, rng: np.random.Generator) -> None:
 
 def _train(folder: Path) -> None:
     from vae_dist import train
+    from vae_dist.data.packs.pack_folder import pack_folder
 
+    pack_folder(
+        folder / "set", folder / "pack", (SIDE, SIDE), None, skip=False, shard_bytes=1000, on_progress=lambda *_: None
+    )
+    (folder / "pack" / ".lock").unlink()
     for kind in MODELS:
         train(config_of(kind, folder), folder / "runs" / kind)

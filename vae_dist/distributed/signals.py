@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 StopReason = Literal["preempted", "interrupted"]
 SIGNALS: dict[int, StopReason] = {
@@ -28,6 +28,17 @@ def let_ctrl_c_end_quietly() -> None:
     """Let Ctrl-C end the program without a traceback from here on, as it ends programs that aren't Python's."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def note_early() -> None:
+    """Note the other signals from here on, for the first `StopSignals` to be entered."""
+    for number in handled_signals():
+        if number != signal.SIGINT:
+            signal.signal(number, _note_early)
+
+
+def _note_early(number: int, frame: FrameType | None) -> None:
+    StopSignals.came_early = SIGNALS[number]
 
 
 @contextmanager
@@ -71,6 +82,8 @@ class StopSignals:
     A second Ctrl-C stops at once.
     """
 
+    came_early: ClassVar[StopReason | None] = None  # noted by `note_early`
+
     def __init__(self) -> None:
         self.reason: StopReason | None = None
         self._raises = False
@@ -80,6 +93,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             self._previous = {number: signal.signal(number, self._note) for number in handled_signals()}
+            self.reason, StopSignals.came_early = self.reason or StopSignals.came_early, None
         return self
 
     def __exit__(

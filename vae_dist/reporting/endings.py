@@ -3,10 +3,11 @@
 from pathlib import Path
 
 
-def finished(run: Path) -> str:
-    """Say where the results are, and what to do next."""
+def finished(run: Path, caution: str | None) -> str:
+    """Say where the results are, and what to do next; first, where the last weights are not the best."""
+    first = f"{caution}\n" if caution else ""
     return (
-        f"Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
+        f"{first}Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
         f"Checkpoints: {run}/checkpoints\n"
         f"Next: vae-dist sample {run}"
     )
@@ -18,9 +19,8 @@ def stopped(step: int, saved: int, command: str) -> str:
     return f"Stopped at step {step:,}. {command} goes on from {there}."
 
 
-def stopped_at_once(step: int, saved: int, command: str) -> str:
-    """Say what a second Ctrl-C has cost."""
-    lost = step - saved
+def stopped_at_once(step: int, saved: int, lost: int, command: str) -> str:
+    """Say what a second Ctrl-C has cost: `lost` of the steps since the last checkpoint, which changed the weights."""
     if not lost:
         return f"Stopped at once, at step {step:,}; no step is lost."
     steps = "1 step is" if lost == 1 else f"{lost:,} steps are"

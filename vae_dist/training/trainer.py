@@ -1,6 +1,5 @@
 """The training loop: steps, and the logging, evaluation and checkpoints that are due after them."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,12 +22,14 @@ from vae_dist.inference.origin import Origin
 from vae_dist.models import Model
 from vae_dist.optim.schedules import Scheduled, is_due
 from vae_dist.reporting import endings
+from vae_dist.runs.caution import caution_about
 from vae_dist.runs.run import Status
 from vae_dist.runs.writer import RunWriter
 from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diverged
 from vae_dist.training.metrics import AsyncMetrics
 from vae_dist.training.profiler import profiled
 from vae_dist.training.setup import Setup
+from vae_dist.training.soundness import Soundness
 from vae_dist.training.step import StepResult
 
 # Sent beside the metrics of a step.
@@ -54,9 +55,11 @@ class Trainer:
         self._last_loss = 0.0  # over all images of the last step
         self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
         self._metrics = AsyncMetrics(process_group)
+        self._soundness = Soundness(setup.train_state, setup.loader, setup.schedule)
         self._stop: StopReason | None = None
         self._save_due = False
-        self._saved_at, self._saved_step = time.monotonic(), state.step  # of the last checkpoint; 0 without one
+        # Of the last checkpoint; 0 without one.
+        self._saved_at, self._saved_step, self._saved_skipped = time.monotonic(), state.step, state.skipped_steps
         self._unsound: str | None = None  # why the last checkpoint that was due was not written
 
     def run(self) -> tuple[Literal["finished"] | StopReason, int]:
@@ -76,20 +79,22 @@ class Trainer:
                 self._group.on_rank_zero(self._draw)
             self._set_status(self._stop or "finished")
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(endings.stopped_at_once(self._step, self._saved_step, command)) from None
+            lost = self._step - self._saved_step - (self._skipped.total - self._saved_skipped)
+            raise KeyboardInterrupt(endings.stopped_at_once(self._step, self._saved_step, lost, command)) from None
         finally:
             reporter.stop(self._step)
         if self._stop is not None:
             reporter.print(endings.stopped(self._step, self._saved_step, command))
             self._group.on_rank_zero(self.leave_pictures)
         else:
-            reporter.print(endings.finished(self._run.path))
+            caution = self._group.on_rank_zero(lambda: caution_about(self._run.path))
+            reporter.print(endings.finished(self._run.path, caution))
         return self._stop or "finished", self._step
 
     def leave_pictures(self) -> None:
-        """Draw the pictures of a run that stopped or failed, unless weights aren't finite; any signal ends that."""
+        """Draw the pictures of a run that stopped or failed, unless its weights are of no use; any signal ends that."""
         with suppress(Exception, KeyboardInterrupt), self._signals.raised_at_once():
-            if self._step and all(parameter.isfinite().all() for parameter in self._averaged.parameters()):
+            if self._step and self._soundness.find_unsound(self._step, 0.0, None) is None:
                 self._draw()
 
     def _draw(self) -> None:
@@ -133,7 +138,7 @@ class Trainer:
         self._val_neg_elbo = None
         due = partial(is_due, self._step, last=train.steps)
         log, evaluation, save = (
-            due(every=train.log_every),
+            due(every=train.log_every) or self._step == 1,  # of the untrained model
             due(every=train.eval_every),
             due(every=train.checkpoint_every),
         )
@@ -228,30 +233,13 @@ class Trainer:
             result = self._score()
             self._val_neg_elbo = result.neg_elbo if result else None
         self._saved_at, self._save_due = time.monotonic(), False
-        self._unsound = self._group.broadcast_json(self._find_unsound())
+        self._unsound = self._group.broadcast_json(
+            self._soundness.find_unsound(self._step, self._last_loss, self._val_neg_elbo)
+        )
         if self._unsound is None:
             self._commit()
         elif self._step < self._config.train.steps:
             self._setup.reporter.print(f"step {self._step:,}: no checkpoint is written, because {self._unsound}")
-
-    def _find_unsound(self) -> str | None:
-        """Return what is not finite in the present state, if anything is."""
-        if not math.isfinite(self._last_loss):
-            return "the loss is not finite"
-        if self._val_neg_elbo is not None and not math.isfinite(self._val_neg_elbo):
-            return f"the −ELBO of the validation images is {self._val_neg_elbo}"
-        if tensor := self._setup.train_state.first_not_finite():
-            return f"{tensor} is not finite"
-        if "val" not in self._setup.dataset.splits and not self._gives_finite_figures():
-            return "the −ELBO of the last training images is not finite"
-        return None
-
-    @torch.no_grad()
-    def _gives_finite_figures(self) -> bool:
-        """Return whether the present weights and their average are of use, where no validation images say so."""
-        _, part = next(self._setup.loader.micro_batches(max(0, self._step - 1)))
-        terms = [model.log_terms(part.images, part.eps) for model in (self._setup.train_state.model, self._averaged)]
-        return all(bool(term.log_px.isfinite().all() and term.rate.isfinite().all()) for term in terms)
 
     def _check_end(self) -> None:
         """Refuse to call a run finished whose last checkpoint is not worth having.
@@ -288,7 +276,7 @@ class Trainer:
         )
         tensors = self._setup.train_state.tensors()
         self._group.on_rank_zero(lambda: self._run.save(Snapshot(self._config, state, tensors)))
-        self._saved_step = self._step
+        self._saved_step, self._saved_skipped = self._step, self._skipped.total
         self._set_status("running")
 
     def _set_status(self, status: Status) -> None:
