@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch, Whole
 
 Split = Literal["train", "val", "test"]
 Binarization = Literal["dynamic", "static", "none"]
@@ -38,6 +38,15 @@ def check_levels(levels: tuple[float, float]) -> tuple[float, float]:
 
 MOST_LEVEL = 1e12
 Levels = Annotated[tuple[float, float], AfterValidator(check_levels)]
+
+Fit = Annotated[
+    Literal["crop", "pad"],
+    Field(description="to size: crop keeps the largest centred part of each picture, pad all of it, over background"),
+]
+GreyLevel = Annotated[
+    Whole,
+    Field(ge=0, lt=256, description="grey level below transparent pictures and around padded ones, 0 to 255"),
+]
 
 
 class DigitsConfig(Kind):
@@ -82,6 +91,8 @@ class FolderConfig(Kind):
         None, description="pixels: the side, or [height, width]; null: the pictures' own"
     )
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
+    fit: Fit = "crop"
+    background: GreyLevel = 0
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
     binarize: Binarize = "dynamic"
@@ -89,7 +100,7 @@ class FolderConfig(Kind):
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
-        """Return the pixels to crop and resize to; None for the pictures' own."""
+        """Return the size that pictures are brought to; None for their own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 

@@ -8,17 +8,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vae_dist.data.levels import Levels
+from vae_dist.data.fitting import Rule
 from vae_dist.data.memory import memory_for_data
 from vae_dist.data.pictures import decode_picture
 
 
 @memory_for_data()
-def read_images(
-    paths: Sequence[Path], image_shape: Sequence[int], levels: Levels | None = None
-) -> UInt8[Tensor, "n c h w"]:
-    """Read pictures, each fitted to `image_shape`, and warn of what of them was lost."""
-    decoded = [decode_picture(path, image_shape, levels) for path in paths]
+def read_images(paths: Sequence[Path], channels: int, rule: Rule) -> UInt8[Tensor, "n c h w"]:
+    """Read pictures, each fitted by a rule, and warn of what of them was lost."""
+    decoded = [decode_picture(path, rule, channels) for path in paths]
     for path, picture in zip(paths, decoded, strict=True):
         if told := picture.remarks.in_words():
             warnings.warn(f"{path}: {told}.", stacklevel=2)

@@ -15,6 +15,7 @@ from torch import nn
 from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset
+from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Loader
 from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.data.sampler import shard
@@ -113,6 +114,7 @@ def set_up(
             step=0,
             image_shape=dataset.image_shape,
             binarization=dataset.binarization,
+            fit=rule_of(dataset),
             data=digests,
             resolved=resolved.model_copy(update={"compile": compiled}),
             groups=tuple(train_state.groups),
