@@ -362,6 +362,6 @@ def test_pictures_are_given_to_a_model_as_it_was_trained_on_them(tmp_path: Path,
     found = find_checkpoint(train(config, tmp_path / "run").run)
     assert found.rule == Rule(height=6, width=5, levels=(0, 300), method="pad", background=255)
     dataset = load_dataset(config.data)
-    seen = read_images(sorted(root.iterdir()), 3, found.rule)
+    seen = read_images(sorted(root.iterdir()), dataset.image_shape, found.rule)
     expected = dataset.images("train", range(4))
     assert {image.numpy().tobytes() for image in seen} == {image.numpy().tobytes() for image in expected}

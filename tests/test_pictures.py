@@ -85,8 +85,8 @@ def test_colours_of_16_bits_take_no_levels(tmp_path: Path) -> None:
 def test_what_was_lost_of_a_single_picture_is_a_warning(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 255.0, np.float32)).save(tmp_path / "a.tiff")
     with pytest.warns(UserWarning, match=r"a\.tiff: cut off at the ends .* values of 255 to 255 \(another range"):
-        read_images([tmp_path / "a.tiff"], 1, rule(4, 4))
-    assert read_images([tmp_path / "a.tiff"], 1, rule(4, 4, levels=(0, 510))).unique().tolist() == [128]
+        read_images([tmp_path / "a.tiff"], (1, 4, 4), rule(4, 4))
+    assert read_images([tmp_path / "a.tiff"], (1, 4, 4), rule(4, 4, levels=(0, 510))).unique().tolist() == [128]
 
 
 def exif(orientation: int) -> bytes:
@@ -182,7 +182,7 @@ def test_pictures_of_any_size_are_read_as_one_batch(tmp_path: Path) -> None:
     wide, small = Image.new("RGB", (60, 30), (255, 255, 255)), Image.new("L", (5, 5), 0)
     for name, picture in [("wide.png", wide), ("small.png", small)]:
         picture.save(tmp_path / name)
-    images = read_images([tmp_path / "wide.png", tmp_path / "small.png"], 1, rule(28, 28))
+    images = read_images([tmp_path / "wide.png", tmp_path / "small.png"], (1, 28, 28), rule(28, 28))
     assert (images.shape, images.dtype) == ((2, 1, 28, 28), torch.uint8)
     assert (images[0].min().item(), images[1].max().item()) == (255, 0)
 

@@ -59,7 +59,7 @@ def reconstruct(
     found = open_checkpoint(run, checkpoint, best=best)
     paths = _pictures_among(pictures or ())
     model = load_on_device(found)
-    originals = read_images(paths, model.image_shape[0], found.rule) if paths else _held_out_images(found)
+    originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found)
     origin = Origin.of(found, "reconstruct")
     save_picture(out, reconstruction_figure(model, originals), origin.metadata())
     print(printable(f"{out}: {origin}"))

@@ -21,6 +21,19 @@ ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
 ]
 
+RandomFlip = Annotated[bool, Field(description="mirror training images left to right, each with probability 1/2")]
+RandomCrop = Annotated[
+    Side | tuple[Side, Side] | None,
+    Field(
+        description="train on a random part of each image, of this side or [height, width]; all else sees the centre"
+    ),
+]
+
+
+def sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the height and width that a side, or both, stand for."""
+    return (size, size) if isinstance(size, int) else size
+
 
 def check_levels(levels: tuple[float, float]) -> tuple[float, float]:
     """Return levels that are apart.
@@ -57,6 +70,8 @@ class DigitsConfig(Kind):
     name: Literal["digits"] = "digits"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class MnistConfig(Kind):
@@ -68,6 +83,8 @@ class MnistConfig(Kind):
     root: Root = None
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class BinarizedMnistConfig(Kind):
@@ -78,6 +95,8 @@ class BinarizedMnistConfig(Kind):
     name: Literal["binarized-mnist"] = "binarized-mnist"
     root: Root = None
     binarize: Literal["static"] = Field("static", description="the images are a fixed draw already")
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class FolderConfig(Kind):
@@ -97,11 +116,13 @@ class FolderConfig(Kind):
     resident: Resident = "auto"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
         """Return the size that pictures are brought to; None for their own."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        return sides(self.size)
 
 
 class PackedConfig(Kind):
@@ -114,6 +135,8 @@ class PackedConfig(Kind):
     resident: Resident = "auto"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class GivenDataConfig(Kind):
@@ -124,6 +147,8 @@ class GivenDataConfig(Kind):
     name: Literal["given"] = "given"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 DataConfig = Annotated[

@@ -15,6 +15,8 @@ from torch import nn
 from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset
+from vae_dist.data.augmentation import Augmentation
+from vae_dist.data.cropped import CroppedDataset
 from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Loader
 from vae_dist.data.packs.dataset import PackedDataset
@@ -168,8 +170,9 @@ def _build_loader(
     *,
     start: int,
 ) -> Loader:
+    stored = dataset.whole if isinstance(dataset, CroppedDataset) else dataset
     return Loader(
-        dataset,
+        stored,
         _passes(config.train, process_group),
         seed=config.seed,
         batch_size=config.train.batch_size,
@@ -178,7 +181,8 @@ def _build_loader(
         samples_at=lambda step: schedule(step).samples,
         steps=range(start, config.train.steps),
         device=process_group.device,
-        ahead=BATCHES_AHEAD if isinstance(dataset, PackedDataset) and not dataset.is_resident else 0,
+        augmentation=Augmentation.of(config.data),
+        ahead=BATCHES_AHEAD if isinstance(stored, PackedDataset) and not stored.is_resident else 0,
     )
 
 
