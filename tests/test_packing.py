@@ -211,9 +211,15 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         load(draw(tmp_path / "pictures", 3))
 
 
+@pytest.mark.parametrize("shuffle", ["full", "blocks"])
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
-def test_a_run_that_reads_files_has_the_bits_of_one_in_memory(tmp_path: Path, binarize: str) -> None:
-    data = {"name": "folder", "root": draw(tmp_path / "pictures", 30), "size": 6, "binarize": binarize}
+def test_a_run_that_reads_files_has_the_bits_of_one_in_memory(
+    tmp_path: Path, binarize: str, shuffle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_dist.data.sampler.BLOCK_BYTES", 3 * 6 * 6 * 2)
+    monkeypatch.setattr("vae_dist.data.sampler.BLOCKS_IN_WINDOW", 4)
+    root = draw(tmp_path / "pictures", 30)
+    data = {"name": "folder", "root": root, "size": 6, "binarize": binarize, "shuffle": shuffle}
     runs = [
         train(
             {

@@ -17,6 +17,12 @@ Root = Annotated[Path | None, Field(description="folder to look in before VAE_DI
 Resident = Annotated[
     Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")
 ]
+Shuffle = Annotated[
+    Literal["full", "blocks"],
+    Field(
+        description="full: any order; blocks: by blocks of neighbours, for sets on a disk that are larger than memory"
+    ),
+]
 ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
 ]
@@ -114,6 +120,7 @@ class FolderConfig(Kind):
     background: GreyLevel = 0
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
+    shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
     random_flip: RandomFlip = False
@@ -133,6 +140,7 @@ class PackedConfig(Kind):
     name: Literal["packed"] = "packed"
     root: Path | None = Field(None, description="folder of the packed set")
     resident: Resident = "auto"
+    shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
     random_flip: RandomFlip = False

@@ -86,6 +86,13 @@ class PackedDataset:
             rows.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else rows.to(self.device)
         )
 
+    def read_ahead(self, split: str, images: range) -> None:
+        """Ask the system to have neighbouring images of a split in its cache soon, where they are read from files."""
+        of, places = self._range(split)
+        part = self.pictures[of]
+        if isinstance(part, StoredSplit):
+            part.read_ahead(places[images.start : images.stop])
+
     def digest(self, split: str) -> str:
         """Return a digest that the manifest gives."""
         of, places = self._range(split)
