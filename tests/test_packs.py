@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vae_dist.config import Split
 from vae_dist.data.packs.dataset import SMALL_BYTES, PackedDataset, is_resident, open_pack
-from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest
+from vae_dist.data.packs.manifest import MANIFEST, Manifest
 from vae_dist.data.packs.shards import write_shard
+from vae_dist.data.read_ahead import ReadAhead
+from vae_dist.data.sampler import Blocks, batch_indices
 from vae_dist.errors import UsageError, UserError
 
 PIXELS = torch.randint(0, 256, (20, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -34,7 +36,7 @@ def write_pack(folder: Path, splits: dict[Split, list[Tensor]]) -> Path:
         for split, parts in splits.items()
     }
     channels = max(part.shape[1] for parts in splits.values() for part in parts)
-    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=Fit(), splits=shards)
+    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=None, splits=shards)
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return folder
 
@@ -172,6 +174,7 @@ def with_a_long_header(pack: Path) -> None:
         ),
         (lambda pack: with_pixels(pack, PIXELS[:2, :2].contiguous()), "different sizes|another shape"),
         (lambda pack: with_pixels(pack, PIXELS[:2, :, :4].contiguous()), "pictures of different sizes"),
+        (lambda pack: forge(pack, lambda content: content.update(fit={"height": 6, "width": 4})), "of different sizes"),
         (lambda pack: with_pixels(pack, PIXELS[:2, :, :0].contiguous()), "holds no pictures as its manifest lists"),
         (lambda pack: in_place_of(pack / MANIFEST, os.mkfifo), "it is no plain file"),
         (with_an_empty_pipe, "it is no plain file"),
@@ -185,7 +188,7 @@ def test_a_forged_set_is_refused(pack: Path, damage: Callable[[Path], object], m
 
 
 def test_grey_pictures_of_a_set_in_colour_count_threefold_where_memory_is_concerned(pack: Path) -> None:
-    forge(pack, lambda content: content["fit"].update(height=5, width=4))
+    forge(pack, lambda content: content.update(fit={"height": 5, "width": 4}))
     assert is_resident(pack, "auto")
     forge(pack, lambda content: content["splits"]["train"][1].update(count=SMALL_BYTES // 40))
     assert not is_resident(pack, "auto")
@@ -200,3 +203,36 @@ def test_a_set_may_have_more_files_than_a_process_has_open_at_first(tmp_path: Pa
         assert open_pack(pack, resident=False).size("train") == 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_neighbouring_pictures_are_read_ahead_over_the_ends_of_shards(
+    pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system is asked for are the bytes of these pictures, and no others."""
+    asked: list[bytes] = []
+    monkeypatch.setattr(
+        os,
+        "posix_fadvise",
+        lambda file, start, length, advice: asked.append(os.pread(file, length, start)),
+        raising=False,
+    )
+    dataset = open_pack(pack, resident=False)
+    dataset.read_ahead("train", range(6, 17))
+    expected = [PIXELS[6:8], GREY, PIXELS[8:10]]
+    assert asked == [part.numpy().tobytes() for part in expected]
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_an_order_in_blocks_has_each_block_read_once_and_before_its_images(
+    pack: Path, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    """From the beginning, or by a resume in the middle of a window."""
+    ahead: list[int] = []
+    monkeypatch.setattr(PackedDataset, "read_ahead", lambda self, split, images: ahead.extend(images))
+    dataset, size, batch, blocks = open_pack(pack, resident=False), 27, 4, Blocks(3, 4)
+    read_ahead = ReadAhead(dataset, 0, blocks)
+    for step in range(start, start + 20):
+        read_ahead(step * batch)
+        assert set(batch_indices(0, step, batch, size, 0, batch, blocks).tolist()) <= set(ahead[-2 * 12 - batch :])
+    first = 0 if start == 0 else 18  # images that are left of the epoch when its second window of three begins
+    assert all(sorted(ahead[first + skip : first + skip + size]) == list(range(size)) for skip in (0, size))

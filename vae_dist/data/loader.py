@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.binarization import to_unit
 from vae_dist.data.dataset import Dataset
-from vae_dist.data.sampler import batch_indices
+from vae_dist.data.packs.dataset import PackedDataset
+from vae_dist.data.read_ahead import ReadAhead
+from vae_dist.data.sampler import Blocks, batch_indices
 from vae_dist.rng import training_noise
 
 
@@ -42,6 +45,8 @@ class Loader:
         samples_at: the number of posterior draws an image at a step.
         steps: to give batches for.
         device: to give them on.
+        augmentation: of the images, if any.
+        blocks: in which an epoch goes through the images; None for a full permutation.
         ahead: how many steps the images are fetched ahead, in a thread, where they don't lie in memory.
     """
 
@@ -57,22 +62,28 @@ class Loader:
         samples_at: Callable[[int], int],
         steps: range,
         device: torch.device,
+        augmentation: Augmentation | None = None,
+        blocks: Blocks | None = None,
         ahead: int = 0,
     ) -> None:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
         self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
         self._micro_size = batch_size // micro_batches
-        self._noise_size, self._steps, self._device, self._ahead = noise_size, steps, device, ahead
+        self._noise_size, self._steps, self._device = noise_size, steps, device
+        self._augmentation, self._blocks, self._ahead = augmentation, blocks, ahead
+        self._read_ahead = ReadAhead(dataset, seed, blocks) if blocks and isinstance(dataset, PackedDataset) else None
 
     def __iter__(self) -> Iterator[Batch]:
         if self._ahead == 0:
             yield from map(self.batch, self._steps)
             return
         with ThreadPoolExecutor(1) as thread:
-            coming = deque(thread.submit(self._images, step) for step in self._steps[: self._ahead])
+            coming = deque(thread.submit(self._next_images, step) for step in self._steps[: self._ahead])
             for place, step in enumerate(self._steps):
                 images = coming.popleft().result()
-                coming.extend(thread.submit(self._images, later) for later in self._steps[place + self._ahead :][:1])
+                coming.extend(
+                    thread.submit(self._next_images, later) for later in self._steps[place + self._ahead :][:1]
+                )
                 yield self._batch(step, images)
 
     def batch(self, step: int) -> Batch:
@@ -89,16 +100,26 @@ class Loader:
     def _batch(self, step: int, images: Sequence[UInt8[Tensor, "_ c h w"]]) -> Batch:
         return Batch(step, [self._part(step, *part) for part in zip(self._passes, images, strict=True)])
 
+    def _next_images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
+        """Fetch the images of the step that comes next, having those read that come soon."""
+        if self._read_ahead is not None:
+            self._read_ahead(step * self._batch_size)
+        return self._images(step)
+
     def _images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
         """Fetch the images of every pass of a step."""
         return [self._fetch(step, micro_batches) for micro_batches in self._passes]
 
     def _fetch(self, step: int, micro_batches: range) -> UInt8[Tensor, "_ c h w"]:
         start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
-        indices = batch_indices(self._seed, step, self._batch_size, self._dataset.size("train"), start, stop)
+        size = self._dataset.size("train")
+        indices = batch_indices(self._seed, step, self._batch_size, size, start, stop, self._blocks)
         return self._dataset.images("train", indices)
 
     def _part(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Part:
+        if self._augmentation:
+            position = micro_batches.start * self._micro_size
+            images = self._augmentation(images, self._seed, step, self._batch_size, position)
         first = step * self._micro_batches  # counted from the beginning of the run
         noise = training_noise(
             self._seed,
@@ -106,7 +127,7 @@ class Loader:
             micro_size=self._micro_size,
             samples=self._samples_at(step),
             noise_size=self._noise_size,
-            image_shape=self._dataset.image_shape if self._dataset.binarization == "dynamic" else None,
+            image_shape=images.shape[1:] if self._dataset.binarization == "dynamic" else None,
             device=self._device,
         )
         return Part(to_unit(images, noise.uniforms), noise.eps)

@@ -61,6 +61,14 @@ class StoredSplit:
             rows.index_copy_(0, places, self._of_shard(number, indices.index_select(0, places)))
         return rows
 
+    def read_ahead(self, images: range) -> None:
+        """Ask the system to have neighbouring pictures in its cache soon."""
+        start = 0
+        for shard, stop in zip(self._shards, self._stops.tolist(), strict=True):
+            if start < images.stop and images.start < stop:
+                shard.read_ahead(range(max(0, images.start - start), min(stop, images.stop) - start))
+            start = stop
+
     def _of_shard(self, number: int, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
         first = int(self._stops[number - 1]) if number else 0
         return self._shards[number].rows(indices - first).expand(-1, self._channels, -1, -1)
