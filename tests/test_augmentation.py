@@ -35,7 +35,7 @@ def one_by_one(augmentation: Augmentation, images: Tensor, seed: int, step: int,
     for image, (up, left, mirrored) in zip(images, uniforms[:, start:].T.tolist(), strict=False):
         top, first = int(up * (images.shape[2] - height + 1)), int(left * (images.shape[3] - width + 1))
         part = image[:, top : top + height, first : first + width]
-        augmented.append(part.flip(2) if augmentation.flip and mirrored < 0.5 else part)
+        augmented.append(part.flip(2) if augmentation.flip and mirrored >= 0.5 else part)
     return torch.stack(augmented)
 
 

@@ -234,5 +234,13 @@ def test_an_order_in_blocks_has_each_block_read_once_and_before_its_images(
     for step in range(start, start + 20):
         read_ahead(step * batch)
         assert set(batch_indices(0, step, batch, size, 0, batch, blocks).tolist()) <= set(ahead[-2 * 12 - batch :])
+    assert len(ahead) <= 21 * batch + 2 * 12
     first = 0 if start == 0 else 18  # images that are left of the epoch when its second window of three begins
     assert all(sorted(ahead[first + skip : first + skip + size]) == list(range(size)) for skip in (0, size))
+
+
+def test_a_set_of_few_blocks_is_not_read_ahead_for_epochs(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead: list[int] = []
+    monkeypatch.setattr(PackedDataset, "read_ahead", lambda self, split, images: ahead.extend(images))
+    ReadAhead(open_pack(pack, resident=False), 0, Blocks(10, 1024))(0)
+    assert 27 <= len(ahead) <= 37

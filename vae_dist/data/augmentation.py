@@ -7,7 +7,7 @@ numbers are drawn on the CPU and the images gathered on their device, which noth
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.config import DataConfig
@@ -48,30 +48,29 @@ class Augmentation:
             batch_size: images in the global batch.
             start: position of the first image.
         """
+        height, width = self.crop or (images.shape[2], images.shape[3])
         uniforms = uniforms_by_position("augmentation", seed, step, batch_size, draws=3)[:, start : start + len(images)]
+        choices = torch.tensor([images.shape[2] - height + 1, images.shape[3] - width + 1, 2])
+        chosen = (uniforms * choices[:, None]).long()
         if images.is_cuda:  # from pinned memory, or the copy would wait until the device has nothing else to do
-            uniforms = uniforms.pin_memory()
-        return self._gather(images, *uniforms.to(images.device, non_blocking=True))
-
-    def _gather(
-        self,
-        images: UInt8[Tensor, "n c stored_h stored_w"],
-        up: Float64[Tensor, " n"],
-        left: Float64[Tensor, " n"],
-        mirrored: Float64[Tensor, " n"],
-    ) -> UInt8[Tensor, "n c h w"]:
-        n, channels, stored_height, stored_width = images.shape
-        height, width = self.crop or (stored_height, stored_width)
-        top, first = (up * (stored_height - height + 1)).long(), (left * (stored_width - width + 1)).long()
-        across = torch.arange(width, device=images.device).expand(n, width)
-        if self.flip:
-            across = torch.where(mirrored[:, None] < 0.5, width - 1 - across, across)
+            chosen = chosen.pin_memory()
+        top, left, mirrored = chosen.to(images.device, non_blocking=True)
         rows = top[:, None] + torch.arange(height, device=images.device)
-        places = rows[:, :, None] * stored_width + (first[:, None] + across)[:, None, :]
-        places = places.view(n, 1, -1).expand(n, channels, -1)
-        return images.flatten(2).gather(2, places).view(n, channels, height, width)
+        columns = left[:, None] + torch.arange(width, device=images.device)
+        if self.flip:
+            columns = torch.where(mirrored[:, None] == 1, columns.flip(1), columns)
+        return _gather(images, rows, columns)
 
     def in_words(self, rule: Rule) -> str:
         """Return what is done to images of a rule's size, as in "flip, random 64×64 of 72×72"; empty if nothing is."""
         crop = f"random {self.crop[0]}×{self.crop[1]} of {rule.height}×{rule.width}" if self.crop else ""
         return ", ".join(part for part in ("flip" if self.flip else "", crop) if part)
+
+
+def _gather(
+    images: UInt8[Tensor, "n c stored_h stored_w"], rows: Int64[Tensor, "n h"], columns: Int64[Tensor, "n w"]
+) -> UInt8[Tensor, "n c h w"]:
+    """Return the pixels in some rows and columns of each image."""
+    shape = len(images), images.shape[1], rows.shape[1], columns.shape[1]
+    places = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).flatten(1)
+    return images.flatten(2).gather(2, places[:, None].expand(-1, shape[1], -1)).view(shape)

@@ -21,6 +21,7 @@ class ReadAhead:
     def __init__(self, dataset: PackedDataset, seed: int, blocks: Blocks) -> None:
         self._dataset, self._seed, self._blocks, self._size = dataset, seed, blocks, dataset.size("train")
         self._blocks_in_epoch = math.ceil(self._size / blocks.size)
+        self._length = min(blocks.window, self._blocks_in_epoch)
         self._asked = -1  # for the blocks of the endless walk before this one
 
     def __call__(self, position: int) -> None:
@@ -28,7 +29,7 @@ class ReadAhead:
         epoch, offset = divmod(position, self._size)
         before = epoch * self._blocks_in_epoch
         first = before + window_at(offset, self._size, self._blocks).start
-        stop = before + offset // self._blocks.size + self._blocks.window + 1
+        stop = before + offset // self._blocks.size + self._length + 1
         for number in range(self._asked if first <= self._asked <= stop else first, stop):
             for images in block_at(self._seed, *divmod(number, self._blocks_in_epoch), self._size, self._blocks.size):
                 self._dataset.read_ahead("train", images)
