@@ -11,6 +11,7 @@ from torch import Tensor
 from vae_dist.data.levels import Levels
 from vae_dist.data.memory import memory_for_data
 from vae_dist.data.pictures import decode_picture
+from vae_dist.data.search_path import expanded
 
 
 @memory_for_data()
@@ -18,7 +19,7 @@ def read_images(
     paths: Sequence[Path], image_shape: Sequence[int], levels: Levels | None = None
 ) -> UInt8[Tensor, "n c h w"]:
     """Read pictures, each fitted to `image_shape`, and warn of what of them was lost."""
-    decoded = [decode_picture(path, image_shape, levels) for path in paths]
+    decoded = [decode_picture(expanded(path), image_shape, levels) for path in paths]
     for path, picture in zip(paths, decoded, strict=True):
         if told := picture.remarks.in_words():
             warnings.warn(f"{path}: {told}.", stacklevel=2)
