@@ -22,6 +22,7 @@ from vae_dist import Config, train
 from vae_dist.cli import app
 from vae_dist.config import FolderConfig
 from vae_dist.data import load_dataset
+from vae_dist.data.archives import zip_archive
 from vae_dist.data.archives.entry import LARGEST_FILE
 from vae_dist.data.packs import packing
 from vae_dist.data.packs.dataset import PackedDataset
@@ -170,6 +171,15 @@ def test_every_command_that_takes_a_folder_takes_an_archive(
     assert f"root: {tmp_path / archive}" in (tmp_path / "pictures.yaml").read_text()
 
 
+def test_a_folder_in_an_archive_is_named_by_its_path(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tar", *((f"set/test/{number}.png", picture(0)) for number in range(3)))
+    with pytest.raises(UsageError, match=rf"set data\.root={archive}/set/test to train on those"):
+        find_pictures(archive)
+    assert set(names(find_pictures(archive / "set" / "test"))["train"]) == {"0.png", "1.png", "2.png"}
+    with pytest.raises(UserError, match=r"There is no folder .*a\.tar/train in .*a\.tar: give one"):
+        find_pictures(archive / "train")
+
+
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.TAR.XZ", "a.tar.zst", "a.7z", "a.rar"])
 def test_other_archives_are_refused_with_the_remedy(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"anything")
@@ -195,6 +205,13 @@ def test_what_is_not_there_and_files_of_other_kinds_are_refused(tmp_path: Path) 
         find_pictures(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"no picture in .*a\.tar, but 1 file \(\.txt 1\)"):
         find_pictures(make_tar(tmp_path / "a.tar", ("a.txt", b"")))
+
+
+def test_a_zip_archive_with_an_absurd_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zip_archive, "LARGEST_DIRECTORY", 1000)
+    archive = make_zip(tmp_path / "a.zip", *((f"{number:0100}.png", picture(0)) for number in range(20)))
+    with pytest.raises(UserError, match=r"its directory is longer than 1,000 bytes"):
+        find_pictures(archive)
 
 
 def flagged(name: str, flags: int) -> Callable[[Path], Path]:
@@ -303,7 +320,7 @@ def test_a_tar_archive_that_is_damaged_in_the_middle_is_refused(tmp_path: Path) 
     content = bytearray(archive.read_bytes())
     content[content.index(b"Valid/a.PNG")] ^= 1
     archive.write_bytes(content)
-    with pytest.raises(UserError, match="bad checksum"):
+    with pytest.raises(UserError, match="the checksum of a header is wrong"):
         find_pictures(archive)
 
 
@@ -336,7 +353,7 @@ def test_headers_of_absurd_length_are_refused(tmp_path: Path) -> None:
         header = special("pax", tarfile.XHDTYPE)
         header.size = size
         (tmp_path / "a.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT))
-        with pytest.raises(UserError, match=r"a header has .* bytes"):
+        with pytest.raises(UserError, match=r"a header has .* bytes|a number in a header is damaged"):
             find_pictures(tmp_path / "a.tar")
 
 

@@ -43,7 +43,12 @@ class Archive:
         Args:
             path: of the folder.
             files: to add its files to.
+
+        Raises:
+            UserError: there is no such folder.
         """
+        if path not in self._folders:
+            raise UserError(f"There is no folder {path} in {self.path}: give one with pictures.")
         folder, files = self._folders[path], files or Listing()
         files.pictures.update(sorted(folder.files.pictures.items()))
         files.passed_over.update(folder.files.passed_over)

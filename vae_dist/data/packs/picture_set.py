@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vae_dist.atomic_files import replace_file
-from vae_dist.data.archives.archive import FORMATS, read_archive
+from vae_dist.data.archives.archive import FORMATS, Archive, read_archive
 from vae_dist.data.levels import Levels
 from vae_dist.data.packs.decoding import OTHER_SIZE, Rule
 from vae_dist.data.packs.files import file_at, file_in
@@ -44,10 +44,7 @@ def find_pictures(place: Path | str) -> PictureSet:
         UserError: there is no such folder or archive, no picture in it, or the archive can't be read in place.
     """
     root = expanded(place)
-    if not root.is_dir() and not root.is_file():
-        kind = "archive" if root.suffix.lower() in FORMATS else "folder"
-        raise UserError(f"There is no {kind} {root} (seen from {Path.cwd()}): give one with pictures.")
-    archive = None if root.is_dir() else read_archive(root)
+    archive = None if root.is_dir() else _archive_of(root)
     found = find_splits(str(root), archive)
     describe = partial(file_in, archive) if archive else file_at
     files = {
@@ -55,6 +52,15 @@ def find_pictures(place: Path | str) -> PictureSet:
         for split, paths in found.pictures.items()
     }
     return PictureSet(root, files, found.summary)
+
+
+def _archive_of(root: Path) -> Archive:
+    """Read the archive that a path is of, or that it leads into, as photos.zip/train does."""
+    for path in (root, *root.parents):
+        if path.is_file():
+            return read_archive(path)
+    kind = "archive" if root.suffix.lower() in FORMATS else "folder"
+    raise UserError(f"There is no {kind} {root} (seen from {Path.cwd()}): give one with pictures.")
 
 
 def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | None) -> Rule:
