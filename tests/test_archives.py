@@ -22,6 +22,7 @@ from vae_dist import Config, train
 from vae_dist.cli import app
 from vae_dist.config import FolderConfig
 from vae_dist.data import load_dataset
+from vae_dist.data.archives import archive as archive_tree
 from vae_dist.data.archives import zip_archive
 from vae_dist.data.archives.entry import LARGEST_FILE
 from vae_dist.data.packs import packing
@@ -212,6 +213,12 @@ def test_a_zip_archive_with_an_absurd_directory_is_refused(tmp_path: Path, monke
     archive = make_zip(tmp_path / "a.zip", *((f"{number:0100}.png", picture(0)) for number in range(20)))
     with pytest.raises(UserError, match=r"its directory is longer than 1,000 bytes"):
         find_pictures(archive)
+
+
+def test_an_archive_of_too_many_folders_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_tree, "MOST_FOLDERS", 100)
+    with pytest.raises(UserError, match=r"a\.tar has more than 100 folders: unpack it"):
+        find_pictures(make_tar(tmp_path / "a.tar", *((f"{place}/" * 25, b"") for place in range(5))))
 
 
 def flagged(name: str, flags: int) -> Callable[[Path], Path]:

@@ -2,8 +2,14 @@
 
 import os
 
-from vae_dist.data.picture_files import BROKEN_LINK, HIDDEN_FOLDER, SPECIAL_FILE, Listing, is_hidden_folder
-from vae_dist.data.picture_files import reason_to_pass_over as reason
+from vae_dist.data.picture_files import (
+    BROKEN_LINK,
+    HIDDEN_FOLDER,
+    SPECIAL_FILE,
+    Listing,
+    is_hidden_folder,
+    reason_to_pass_over,
+)
 from vae_dist.data.picture_trees import Folder
 from vae_dist.errors import UserError
 
@@ -51,8 +57,8 @@ def _sort_in(folder: Folder, entry: os.DirEntry[str], real_folder: str) -> None:
             folder.linked_folders.append(entry.path)
     elif not entry.is_file() and not entry.name.startswith("."):
         passed_over[real] = SPECIAL_FILE
-    elif why := reason(entry.name):
-        passed_over[real] = why
+    elif reason := reason_to_pass_over(entry.name):
+        passed_over[real] = reason
     else:
         folder.files.pictures.setdefault(real, entry.path)
 

@@ -6,14 +6,21 @@ from pathlib import Path
 from vae_dist.data.archives.entry import Entry, Member
 from vae_dist.data.archives.tar_archive import tar_entries
 from vae_dist.data.archives.zip_archive import zip_entries
-from vae_dist.data.picture_files import HIDDEN_FOLDER, REPEATED_NAME, UNSAFE_NAME, Listing, is_hidden_folder
-from vae_dist.data.picture_files import reason_to_pass_over as reason
+from vae_dist.data.picture_files import (
+    HIDDEN_FOLDER,
+    REPEATED_NAME,
+    UNSAFE_NAME,
+    Listing,
+    is_hidden_folder,
+    reason_to_pass_over,
+)
 from vae_dist.data.picture_trees import Folder
 from vae_dist.errors import UserError
 
 FORMATS: Mapping[str, Callable[[Path], Iterable[Entry]]] = {".tar": tar_entries, ".zip": zip_entries}
 OTHERS = (".7z", ".bz2", ".gz", ".lz4", ".lzma", ".rar", ".tbz", ".tbz2", ".tgz", ".txz", ".tzst", ".xz", ".zst")
-LONGEST_NAME, DEEPEST = 1024, 32  # characters, and folders; more of them could not be unpacked everywhere
+LONGEST_NAME, DEEPEST = 1024, 32  # characters, and folders: a system may not take more
+MOST_FOLDERS = 1_000_000  # of which a small archive may name many
 
 
 class Archive:
@@ -32,6 +39,8 @@ class Archive:
         self._folders = {self.path: Folder()}
         for entry in entries:
             self._add(entry)
+            if len(self._folders) > MOST_FOLDERS:
+                raise UserError(f"{path} has more than {MOST_FOLDERS:,} folders: unpack it and give the folder.")
 
     def real_path(self, path: str) -> str:
         """Return the path: links in archives aren't followed."""
@@ -55,14 +64,16 @@ class Archive:
         return Folder(files, sorted(folder.folders))
 
     def _add(self, entry: Entry) -> None:
-        parts = [part for part in entry.name.split("/") if part not in ("", ".")]
-        if entry.name.startswith("/") or ".." in parts or len(parts) > DEEPEST or len(entry.name) > LONGEST_NAME:
+        parts = _parts(entry.name)
+        if parts is None:
             self._folders[self.path].files.passed_over[entry.name] = UNSAFE_NAME
         elif entry.member is None and not entry.passed_over:
             self._folder(parts)
         elif parts:
             files = self._folder(parts[:-1]).files
-            self._add_file(files, "/".join([self.path, *parts]), entry, entry.passed_over or reason(parts[-1]))
+            self._add_file(
+                files, "/".join([self.path, *parts]), entry, entry.passed_over or reason_to_pass_over(parts[-1])
+            )
 
     def _folder(self, parts: list[str]) -> Folder:
         """Return a folder, made where it isn't there yet, with all that it is in."""
@@ -87,6 +98,14 @@ class Archive:
         else:
             files.pictures[path] = path
             self.members[path] = entry.member
+
+
+def _parts(name: str) -> list[str] | None:
+    """Return the folders that a name leads through and what comes last; None if it leads outside or is too long."""
+    if name.startswith("/") or len(name) > LONGEST_NAME:
+        return None
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return None if ".." in parts or len(parts) > DEEPEST else parts
 
 
 def read_archive(path: Path) -> Archive:

@@ -1,7 +1,7 @@
 """Tar archives: headers are read one after the other, and the files between them by offset.
 
-The standard library's `TarFile` takes nearly twice as long, and an archive that was made for it can take any time, memory
-and depth of recursion. Layouts: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format".
+The standard library's `TarFile` takes nearly twice as long, and an archive that is made to do harm can cost it any
+time, memory and depth of recursion. The layouts are those of POSIX.1-2017 (pax) and of GNU tar's manual, "Basic Tar Format".
 """
 
 import struct
