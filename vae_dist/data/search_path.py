@@ -33,6 +33,9 @@ def expanded(path: str | Path) -> Path:
     """
     if address := ADDRESS.match(str(path)):
         scheme, place = address.groups()
-        remedy = f"give the path /{place}" if scheme == "file" else "download it first, and give the path"
-        raise UsageError(f"/{place} is given as an address ({scheme}://), and these are not supported: {remedy}.")
+        if scheme == "file":
+            raise UsageError(f"file:///{place} is an address, and these are not supported: give the path /{place}.")
+        raise UsageError(
+            f"{scheme}://{place} is an address, and these are not supported: download it first, and give the path."
+        )
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user that doesn't exist

@@ -1,7 +1,8 @@
 """Tar archives: headers are read one after the other, and the files between them by offset.
 
 The standard library's `TarFile` takes nearly twice as long, and an archive that is made to do harm can cost it any
-time, memory and depth of recursion. The layouts are those of POSIX.1-2017 (pax) and of GNU tar's manual, "Basic Tar Format".
+time, memory and depth of recursion. The layouts are those of POSIX.1-2017 (pax) and of GNU tar's manual ("Basic Tar
+Format").
 """
 
 import struct
