@@ -111,7 +111,7 @@ class FolderConfig(Kind):
     builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
 
     name: Literal["folder"] = "folder"
-    root: Path | None = Field(None, description="where the pictures are")
+    root: Path | None = Field(None, description="folder of the pictures, or .zip or .tar file of them")
     size: Side | tuple[Side, Side] | None = Field(
         None, description="pixels: the side, or [height, width]; null: the pictures' own"
     )

@@ -1,0 +1,45 @@
+"""An entry of an archive, whatever its format."""
+
+from io import BufferedIOBase
+from typing import NamedTuple, Protocol, runtime_checkable
+
+LARGEST_FILE = (
+    1 << 29
+)  # bytes: as many as the largest picture that Pillow opens has, uncompressed, of 16 bits in colour
+
+
+@runtime_checkable
+class Member(Protocol):
+    """A file in an archive. It is sent to other processes, and read there."""
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of its content."""
+
+    def read(self, archive: BufferedIOBase) -> bytes | bytearray:
+        """Return its content.
+
+        Args:
+            archive: that it is in, open to be read.
+
+        Raises:
+            ValueError: it is damaged, or too large.
+        """
+
+
+class Entry(NamedTuple):
+    """A file or folder in an archive, or something that is passed over."""
+
+    name: str  # as the archive has it
+    member: Member | None = None  # None for a folder
+    passed_over: str = ""  # what it is, if that is no plain file or folder
+
+
+def check_size(size: int) -> None:
+    """Refuse to read a file that no picture needs.
+
+    Raises:
+        ValueError: it is too large.
+    """
+    if not 0 <= size <= LARGEST_FILE:
+        raise ValueError(f"it has {size:,} bytes, and {LARGEST_FILE:,} are the most")
