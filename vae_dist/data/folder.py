@@ -6,9 +6,9 @@ from functools import partial
 
 from vae_dist.config import FolderConfig
 from vae_dist.data.dataset import Dataset
+from vae_dist.data.digests import digest_of
 from vae_dist.data.packs.cache import cached_pack
 from vae_dist.data.packs.dataset import is_resident, open_pack
-from vae_dist.data.packs.manifest import digest_of
 from vae_dist.data.packs.packing import key_of, pack
 from vae_dist.data.packs.picture_set import check_left_out, find_pictures, fitting_rule
 from vae_dist.data.progress import report_progress

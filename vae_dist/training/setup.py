@@ -16,8 +16,8 @@ from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset
 from vae_dist.data.loader import Loader
-from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.data.sampler import shard
+from vae_dist.data.stored import StoredDataset
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
@@ -176,7 +176,7 @@ def _build_loader(
         samples_at=lambda step: schedule(step).samples,
         steps=range(start, config.train.steps),
         device=process_group.device,
-        ahead=BATCHES_AHEAD if isinstance(dataset, PackedDataset) and not dataset.is_resident else 0,
+        ahead=BATCHES_AHEAD if isinstance(dataset, StoredDataset) and not dataset.is_resident else 0,
     )
 
 
