@@ -5,6 +5,7 @@ Of a section that comes in kinds, `DataConfig`, `ModelConfig`, `PriorConfig`, `L
 """
 
 from vae_dist.config.data import (
+    ArrayConfig,
     Binarization,
     BinarizedMnistConfig,
     DataConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "Activation",
     "AdamWConfig",
     "AdamaxConfig",
+    "ArrayConfig",
     "BaseModelConfig",
     "BaseObjectiveConfig",
     "BaseOptimConfig",

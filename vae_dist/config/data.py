@@ -105,6 +105,18 @@ class PackedConfig(Kind):
     val_size: ValSize = None
 
 
+class ArrayConfig(Kind):
+    """Images in a file of arrays."""
+
+    builder: ClassVar[str] = "vae_dist.data.array:load_array"
+
+    name: Literal["array"] = "array"
+    root: Path | None = Field(None, description="the file: .npy, .npz or .safetensors")
+    resident: Resident = "auto"
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+
+
 class GivenDataConfig(Kind):
     """Images that were given to `train` from Python."""
 
@@ -116,6 +128,6 @@ class GivenDataConfig(Kind):
 
 
 DataConfig = Annotated[
-    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | PackedConfig | GivenDataConfig,
+    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | PackedConfig | ArrayConfig | GivenDataConfig,
     Kinds(default="digits", key="name", group="vae_dist.datasets"),
 ]

@@ -1,6 +1,7 @@
 """A dataset whose images are rows of files, or of tensors in memory: splits are ranges of the rows."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -11,9 +12,10 @@ from torch import Tensor
 from vae_dist.config import Binarization, Split
 from vae_dist.data.dataset import ResidentDataset
 from vae_dist.data.digests import digest_of
+from vae_dist.data.progress import Progress
 from vae_dist.errors import UsageError
 
-READ_AT_ONCE = 4096  # pictures
+READ_AT_ONCE = 1 << 24  # bytes
 CPU = torch.device("cpu")
 Stored = TypeVar("Stored", bound="StoredDataset")
 
@@ -63,9 +65,18 @@ class ResidentSplit:
 def read_rows(stored: Rows) -> ResidentSplit:
     """Read all pictures of a split into memory."""
     tensor = torch.empty(len(stored), *stored.picture_shape, dtype=torch.uint8)
-    for part in torch.arange(len(stored)).split(READ_AT_ONCE):
-        tensor[part[0] : part[-1] + 1] = stored.rows(part)
+    start = 0
+    for part in parts_of(stored):
+        tensor[start : start + len(part)] = part
+        start += len(part)
     return ResidentSplit(tensor)
+
+
+def parts_of(stored: Rows, on_progress: Progress = lambda done, total: None) -> Iterator[UInt8[Tensor, "_ c h w"]]:
+    """Yield all pictures of a split in order, many at once."""
+    for part in torch.arange(len(stored)).split(max(1, READ_AT_ONCE // math.prod(stored.picture_shape))):
+        yield stored.rows(part)
+        on_progress(int(part[-1]) + 1, len(stored))
 
 
 @dataclass(frozen=True)
