@@ -13,6 +13,7 @@ Binarize = Annotated[
     Binarization,
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
+Colours = Annotated[Literal["none"], Field(description="colours are modelled as they are")]
 Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
 Resident = Annotated[
     Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")
@@ -69,6 +70,17 @@ class BinarizedMnistConfig(Kind):
     name: Literal["binarized-mnist"] = "binarized-mnist"
     root: Root = None
     binarize: Literal["static"] = Field("static", description="the images are a fixed draw already")
+
+
+class CifarConfig(Kind):
+    """CIFAR-10 or CIFAR-100, in colour."""
+
+    builder: ClassVar[str] = "vae_dist.data.cifar:load_cifar"
+
+    name: Literal["cifar10", "cifar100"] = Field("cifar10", description="which of the two sets")
+    root: Root = None
+    binarize: Colours = "none"
+    val_size: ValSize = None
 
 
 class FolderConfig(Kind):
@@ -128,6 +140,13 @@ class GivenDataConfig(Kind):
 
 
 DataConfig = Annotated[
-    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | PackedConfig | ArrayConfig | GivenDataConfig,
+    DigitsConfig
+    | MnistConfig
+    | BinarizedMnistConfig
+    | CifarConfig
+    | FolderConfig
+    | PackedConfig
+    | ArrayConfig
+    | GivenDataConfig,
     Kinds(default="digits", key="name", group="vae_dist.datasets"),
 ]
