@@ -13,8 +13,10 @@ from vae_dist.config.data import (
     DigitsConfig,
     FolderConfig,
     GivenDataConfig,
+    HuggingFaceConfig,
     MnistConfig,
     PackedConfig,
+    PicturesConfig,
     Split,
 )
 from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
@@ -62,6 +64,7 @@ __all__ = [
     "GivenDataConfig",
     "GivenModelConfig",
     "HierarchicalConfig",
+    "HuggingFaceConfig",
     "IWAEConfig",
     "Kind",
     "LikelihoodConfig",
@@ -73,6 +76,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimConfig",
     "PackedConfig",
+    "PicturesConfig",
     "PriorConfig",
     "SGDConfig",
     "Section",

@@ -83,13 +83,11 @@ class CifarConfig(Kind):
     val_size: ValSize = None
 
 
-class FolderConfig(Kind):
-    """The pictures in a folder."""
+class PicturesConfig(Kind):
+    """The keys that every set of picture files has."""
 
-    builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
-
-    name: Literal["folder"] = "folder"
-    root: Path | None = Field(None, description="where the pictures are")
+    name: str
+    root: Path | None = None
     size: Side | tuple[Side, Side] | None = Field(
         None, description="pixels: the side, or [height, width]; null: the pictures' own"
     )
@@ -103,6 +101,26 @@ class FolderConfig(Kind):
     def height_and_width(self) -> tuple[int, int] | None:
         """Return the pixels to crop and resize to; None for the pictures' own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+class FolderConfig(PicturesConfig):
+    """The pictures in a folder."""
+
+    builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
+
+    name: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="where the pictures are")
+
+
+class HuggingFaceConfig(PicturesConfig):
+    """The pictures in a data set of Hugging Face."""
+
+    builder: ClassVar[str] = "vae_dist.data.huggingface:load_huggingface"
+
+    name: Literal["huggingface"] = "huggingface"
+    root: Path | None = Field(None, description="folder that save_to_disk made, or the set's name on the Hub")
+    revision: str | None = Field(None, description="commit, tag or branch on the Hub; null: the latest")
+    column: str | None = Field(None, description="with the pictures; null: the only one that has any")
 
 
 class PackedConfig(Kind):
@@ -145,6 +163,7 @@ DataConfig = Annotated[
     | BinarizedMnistConfig
     | CifarConfig
     | FolderConfig
+    | HuggingFaceConfig
     | PackedConfig
     | ArrayConfig
     | GivenDataConfig,

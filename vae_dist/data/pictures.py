@@ -6,8 +6,9 @@ Without torch, which takes seconds to import: packing does this in processes of 
 import struct
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -77,7 +78,7 @@ class Decoded(NamedTuple):
     remarks: Remarks
 
 
-def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | None = None) -> Source:
+def open_picture(source: Path | BytesIO, name: str | None = None, side: int | None = None) -> Source:
     """Open a picture of any common format and mode.
 
     Args:
@@ -112,7 +113,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | N
 
 
 def decode_picture(
-    source: Path | BinaryIO, image_shape: Sequence[int], levels: Levels | None = None, name: str | None = None
+    source: Path | BytesIO, image_shape: Sequence[int], levels: Levels | None = None, name: str | None = None
 ) -> Decoded:
     """Read a picture, and fit it to `image_shape`.
 

@@ -3,7 +3,7 @@
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 
 class PictureFile(NamedTuple):
@@ -15,7 +15,7 @@ class PictureFile(NamedTuple):
     changed: int  # when the file was changed last, in nanoseconds
     offset: int | None = None  # of the first byte in an archive
 
-    def open(self) -> Path | BinaryIO:
+    def open(self) -> Path | BytesIO:
         """Return what Pillow can open."""
         if self.offset is None:
             return Path(self.path)
