@@ -12,6 +12,7 @@ import torch
 
 from vae_dist.config import CifarConfig
 from vae_dist.data import Dataset, cifar, load_dataset
+from vae_dist.data.downloads import md5_of
 from vae_dist.errors import UserError
 
 RECORDS = 4  # in every file
@@ -30,7 +31,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object) -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(cifar, "_fetch", offline)
+    monkeypatch.setattr(cifar, "fetch", offline)
 
 
 def put(folder: Path, name: str) -> dict[str, Any]:
@@ -85,18 +86,18 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / files.archive
     with tarfile.open(path, "w:gz") as file:
         file.add(tmp_path / "source" / files.folder, files.folder)
-    monkeypatch.setitem(cifar.SETS, "cifar10", files._replace(md5=cifar._md5(path)))
+    monkeypatch.setitem(cifar.SETS, "cifar10", files._replace(md5=md5_of(path)))
     return path
 
 
 def test_the_archive_is_downloaded_and_read_as_it_is(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(_: object, target: Path) -> None:
-        target.mkdir(parents=True)
+    def fetch(_: str, target: Path, md5: str) -> None:
+        target.parent.mkdir(parents=True)
         shutil.copy(archive, target)
 
-    monkeypatch.setattr(cifar, "_fetch", fetch)
+    monkeypatch.setattr(cifar, "fetch", fetch)
     dataset = load("cifar10")
     assert dataset.origin.endswith("vae-dist/cifar10/cifar-10-binary.tar.gz")
     from_folder = load("cifar10", tmp_path / "source")

@@ -8,6 +8,7 @@ from vae_dist.config.data import (
     ArrayConfig,
     Binarization,
     BinarizedMnistConfig,
+    CelebaConfig,
     CifarConfig,
     DataConfig,
     DigitsConfig,
@@ -18,6 +19,7 @@ from vae_dist.config.data import (
     PackedConfig,
     PicturesConfig,
     Split,
+    SvhnConfig,
 )
 from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
 from vae_dist.config.loading import differences, flatten, load_config, parse_config
@@ -51,6 +53,7 @@ __all__ = [
     "BernoulliConfig",
     "Binarization",
     "BinarizedMnistConfig",
+    "CelebaConfig",
     "CifarConfig",
     "Config",
     "ConvConfig",
@@ -81,6 +84,7 @@ __all__ = [
     "SGDConfig",
     "Section",
     "Split",
+    "SvhnConfig",
     "TrackingConfig",
     "TrainConfig",
     "VampPriorConfig",

@@ -14,6 +14,10 @@ Binarize = Annotated[
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
 Colours = Annotated[Literal["none"], Field(description="colours are modelled as they are")]
+Size = Annotated[
+    Side | tuple[Side, Side] | None,
+    Field(description="pixels: the side, or [height, width]; null: the pictures' own"),
+]
 Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
 Resident = Annotated[
     Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")
@@ -83,14 +87,23 @@ class CifarConfig(Kind):
     val_size: ValSize = None
 
 
+class SvhnConfig(Kind):
+    """SVHN's house numbers, in colour."""
+
+    builder: ClassVar[str] = "vae_dist.data.svhn:load_svhn"
+
+    name: Literal["svhn"] = "svhn"
+    root: Root = None
+    binarize: Colours = "none"
+    val_size: ValSize = None
+
+
 class PicturesConfig(Kind):
     """The keys that every set of picture files has."""
 
     name: str
     root: Path | None = None
-    size: Side | tuple[Side, Side] | None = Field(
-        None, description="pixels: the side, or [height, width]; null: the pictures' own"
-    )
+    size: Size = None
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
@@ -110,6 +123,17 @@ class FolderConfig(PicturesConfig):
 
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
+
+
+class CelebaConfig(PicturesConfig):
+    """CelebA's faces, in colour."""
+
+    builder: ClassVar[str] = "vae_dist.data.celeba:load_celeba"
+
+    name: Literal["celeba"] = "celeba"
+    root: Root = None
+    size: Size = 64
+    binarize: Colours = "none"
 
 
 class HuggingFaceConfig(PicturesConfig):
@@ -162,6 +186,8 @@ DataConfig = Annotated[
     | MnistConfig
     | BinarizedMnistConfig
     | CifarConfig
+    | SvhnConfig
+    | CelebaConfig
     | FolderConfig
     | HuggingFaceConfig
     | PackedConfig

@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, the binary version: found where data is looked for, else downloaded once for each host."""
 
-import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
 from io import BufferedIOBase
@@ -12,9 +11,9 @@ import torch
 from jaxtyping import UInt8
 
 from vae_dist.config import CifarConfig
-from vae_dist.data.bounded import CHUNK, read_at_most
+from vae_dist.data.bounded import read_at_most
 from vae_dist.data.dataset import Dataset, ResidentDataset
-from vae_dist.data.downloads import download
+from vae_dist.data.downloads import download, fetch, md5_of
 from vae_dist.data.search_path import cache_folder, search_path
 from vae_dist.data.splits import finish_splits
 from vae_dist.errors import UserError
@@ -99,20 +98,13 @@ def _find(config: CifarConfig) -> Path | None:
 
 def _download(config: CifarConfig) -> Path:
     files = SETS[config.name]
-    target = cache_folder() / config.name
+    target = cache_folder() / config.name / files.archive
     remedy = f"Put {files.archive} from {URL.format('cifar.html')} into one of them."
     python_version = _first_that_exists(folder / name for folder in _folders(config) for name in files.python_version)
     if python_version:
         remedy += f" {python_version} is the python version, which is read by pickle, which may run code."
-    download(config.name, config.root, lambda: _fetch(files, target), remedy)
-    return target / files.archive
-
-
-def _fetch(files: Files, target: Path) -> None:
-    """Download an archive with torchvision, which compares its MD5 and leaves one alone that is there."""
-    from torchvision.datasets.utils import download_url  # seconds of import, for this one job
-
-    download_url(URL.format(files.archive), target, files.archive, files.md5)
+    download(config.name, config.root, lambda: fetch(URL.format(files.archive), target, files.md5), remedy)
+    return target
 
 
 def _first_that_exists(paths: Iterable[Path]) -> Path | None:
@@ -132,7 +124,7 @@ def _read_folder(folder: Path, files: Files) -> dict[str, bytearray]:
 
 def _read_archive(path: Path, files: Files) -> dict[str, bytearray]:
     """Read the files in an archive, which is opened only if it is the one that everybody has."""
-    if _md5(path) != files.md5:
+    if md5_of(path) != files.md5:
         raise UserError(f"{path} is damaged, or another archive: its MD5 is not {files.md5}. Fetch it again.")
     contents = {}
     with tarfile.open(path) as archive:
@@ -141,14 +133,6 @@ def _read_archive(path: Path, files: Files) -> dict[str, bytearray]:
             if name in files.names and (file := archive.extractfile(member)):
                 contents[name] = read_at_most(cast("BufferedIOBase", file), _most_bytes(files))
     return contents
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)  # the only one that is published
-    with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _most_bytes(files: Files) -> int:

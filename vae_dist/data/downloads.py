@@ -1,10 +1,12 @@
 """Downloads into the user's cache: one process of a host at a time, and with a limit on waiting."""
 
+import hashlib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vae_dist.data.bounded import CHUNK
 from vae_dist.data.search_path import cache_folder, search_path
 from vae_dist.errors import UserError
 
@@ -48,6 +50,22 @@ def download(name: str, root: Path | None, fetch: Callable[[], None], remedy: st
             f"{name} was not found and can't be downloaded ({_first_line(error)}). These places were looked at:\n"
             f"{looked_at}\n{remedy}"
         ) from error
+
+
+def fetch(url: str, target: Path, md5: str) -> None:
+    """Download a file with torchvision, which compares its MD5 and leaves one alone that is there."""
+    from torchvision.datasets.utils import download_url  # seconds of import, for this one job
+
+    download_url(url, target.parent, target.name, md5)
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file, which is all that is published of many sets."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _first_line(error: Exception) -> str:
