@@ -67,9 +67,7 @@ def test_a_matlab_file_other_than_the_published_one_is_not_opened(
 
 
 def test_missing_house_numbers_say_where_was_looked(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"(?s)svhn was not found.*reach.*Put train_32x32\.mat and test_32x32\.mat"
-    ):
+    with pytest.raises(UserError, match=r"(?s)svhn was not found.*reach.*Put train_32x32\.mat and test_32x32\.mat"):
         load_dataset(SvhnConfig(root=tmp_path))
 
 

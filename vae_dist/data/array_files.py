@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vae_dist.data.array_layout import Layout
 from vae_dist.data.bounded import read_at_most
+from vae_dist.data.memory import check_room
 from vae_dist.data.stored import ResidentSplit, Rows
 from vae_dist.errors import UserError
 from vae_dist.json_files import open_plain
@@ -133,6 +134,7 @@ def _read_header(opened: object) -> tuple[tuple[int, ...], np.dtype[np.generic]]
 
 def _inflate(path: Path, name: str, layout: Layout) -> ResidentSplit:
     """Read an array of an archive, and no byte more than one beyond its own."""
+    check_room(layout.size)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
             _read_header(member)

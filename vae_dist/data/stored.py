@@ -12,6 +12,7 @@ from torch import Tensor
 from vae_dist.config import Binarization, Split
 from vae_dist.data.dataset import ResidentDataset
 from vae_dist.data.digests import digest_of
+from vae_dist.data.memory import check_room
 from vae_dist.data.progress import Progress
 from vae_dist.errors import UsageError
 
@@ -63,7 +64,12 @@ class ResidentSplit:
 
 
 def read_rows(stored: Rows) -> ResidentSplit:
-    """Read all pictures of a split into memory."""
+    """Read all pictures of a split into memory.
+
+    Raises:
+        OutOfMemoryError: there is no room for them.
+    """
+    check_room(len(stored) * math.prod(stored.picture_shape))
     tensor = torch.empty(len(stored), *stored.picture_shape, dtype=torch.uint8)
     start = 0
     for part in parts_of(stored):

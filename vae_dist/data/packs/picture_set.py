@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.data.levels import Levels
+from vae_dist.data.other_sources import advice_for
 from vae_dist.data.packs.decoding import OTHER_SIZE, Rule
 from vae_dist.data.packs.files import file_at
 from vae_dist.data.packs.packing import Files
@@ -41,6 +42,8 @@ def find_pictures(folder: Path | str) -> PictureSet:
         UserError: there is no such folder, or no picture in it.
     """
     root = expanded(folder)
+    if root.is_file():
+        raise UserError(advice_for(root, "a folder of pictures"))
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): give one with pictures.")
     found = find_splits(str(root))
