@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from vae_dist import train
 from vae_dist.config import ArrayConfig
 from vae_dist.data import Dataset, load_dataset, remembered_digests
 from vae_dist.data.array_layout import layout_of
@@ -78,6 +79,18 @@ def test_a_file_is_the_same_data_whether_it_is_in_memory_or_not(tmp_path: Path) 
     for split in ("train", "val"):
         assert small.digest(split) == large.digest(split)
         assert torch.equal(images_of(small, split), images_of(large, split))
+
+
+def test_a_run_has_the_same_weights_whether_its_file_is_in_memory_or_not(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.npy", images=GREY)
+    weights = []
+    for resident in ("on", "off"):
+        data = {"name": "array", "root": str(path), "resident": resident}
+        steps = {"steps": 3, "batch_size": 8, "threads": 1, "precision": "fp32"}
+        config = {"data": data, "model": {"kind": "mlp", "h_dim": 8, "z_dim": 2}, "train": steps}
+        train(config, tmp_path / resident)
+        weights.append(next((tmp_path / resident).glob("checkpoints/*/model.safetensors")).read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_the_last_images_are_held_out_in_their_order(tmp_path: Path) -> None:

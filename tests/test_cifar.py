@@ -90,19 +90,29 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_archive_is_downloaded_and_read_as_it_is(
+def test_the_archive_is_read_where_it_is_found(tmp_path: Path, archive: Path) -> None:
+    dataset, unpacked = load("cifar10", tmp_path), load("cifar10", tmp_path / "source")
+    assert dataset.origin == str(archive)
+    for split in dataset.splits:
+        assert torch.equal(images_of(dataset, split), images_of(unpacked, split))
+
+
+def test_an_archive_that_is_downloaded_is_unpacked_in_the_cache(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(_: str, target: Path, md5: str) -> None:
+    downloads = []
+
+    def fetch(url: str, target: Path, md5: str) -> None:
+        downloads.append(url)
         target.parent.mkdir(parents=True)
         shutil.copy(archive, target)
 
     monkeypatch.setattr(cifar, "fetch", fetch)
-    dataset = load("cifar10")
-    assert dataset.origin.endswith("vae-dist/cifar10/cifar-10-binary.tar.gz")
-    from_folder = load("cifar10", tmp_path / "source")
-    for split in dataset.splits:
-        assert torch.equal(images_of(dataset, split), images_of(from_folder, split))
+    assert load("cifar10").origin == load("cifar10").origin == str(tmp_path / "cache" / "vae-dist" / "cifar10")
+    assert downloads == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
+    assert {path.name for path in (tmp_path / "cache" / "vae-dist" / "cifar10").iterdir()} == {
+        *cifar.SETS["cifar10"].names
+    }
 
 
 def test_an_archive_other_than_the_published_one_is_not_opened(tmp_path: Path, archive: Path) -> None:

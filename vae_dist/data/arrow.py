@@ -33,7 +33,9 @@ def cells_in(path: Path, column: str) -> Iterator[Cell]:
                 pictures = batch.column(column)
                 pictures.validate(full=True)  # offsets that lead elsewhere
                 yield from _cells(pictures, begin, file.size(), path)
-    except (pa.ArrowException, KeyError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow and numpy have many kinds, for files of strangers
         raise UserError(f"{path} can't be read ({error}): save the data set again.") from error
 
 
@@ -44,7 +46,7 @@ def _cells(pictures: Any, begin: int, file_size: int, path: Path) -> Iterator[Ce
     if data is not None and not 0 <= first <= file_size - data.size:
         raise UserError(f"{path} is compressed, and pictures are read in place: save the data set with save_to_disk.")
     width = np.int64 if str(content.type).startswith("large") else np.int32
-    bounds = np.frombuffer(offsets, width)[content.offset : content.offset + len(content) + 1].tolist()
+    bounds = np.frombuffer(offsets, width, content.offset + len(content) + 1)[content.offset :].tolist()
     for row, there in enumerate(content.is_valid().to_pylist()):
         size = bounds[row + 1] - bounds[row]
         yield Cell(first + bounds[row], size, None) if there else Cell(0, 0, paths[row].as_py())

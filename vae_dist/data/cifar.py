@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from vae_dist.atomic_files import replace_file
 from vae_dist.config import CifarConfig
 from vae_dist.data.bounded import read_at_most
 from vae_dist.data.dataset import Dataset, ResidentDataset
@@ -89,21 +90,33 @@ def _find(config: CifarConfig) -> Path | None:
     """Return the first folder with all files, or with the archive, in which case return that."""
     files = SETS[config.name]
     for folder in _folders(config):
-        if all((folder / name).is_file() for name in files.names):
+        if _is_complete(folder, files):
             return folder
         if (folder / files.archive).is_file():
             return folder / files.archive
     return None
 
 
+def _is_complete(folder: Path, files: Files) -> bool:
+    return all((folder / name).is_file() for name in files.names)
+
+
 def _download(config: CifarConfig) -> Path:
-    files = SETS[config.name]
-    target = cache_folder() / config.name / files.archive
+    """Download the archive into the cache and unpack it there."""
+    files, target = SETS[config.name], cache_folder() / config.name
     remedy = f"Put {files.archive} from {URL.format('cifar.html')} into one of them."
     python_version = _first_that_exists(folder / name for folder in _folders(config) for name in files.python_version)
     if python_version:
         remedy += f" {python_version} is the python version, which is read by pickle, which may run code."
-    download(config.name, config.root, lambda: fetch(URL.format(files.archive), target, files.md5), remedy)
+
+    def fetch_and_unpack() -> None:
+        if not _is_complete(target, files):
+            fetch(URL.format(files.archive), target / files.archive, files.md5)
+            for name, content in _read_archive(target / files.archive, files).items():
+                replace_file(target / name, content)
+            (target / files.archive).unlink()
+
+    download(config.name, config.root, fetch_and_unpack, remedy)
     return target
 
 
@@ -111,18 +124,18 @@ def _first_that_exists(paths: Iterable[Path]) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def _read_folder(folder: Path, files: Files) -> dict[str, bytearray]:
+def _read_folder(folder: Path, files: Files) -> dict[str, bytes]:
     try:
         contents = {}
         for name in files.names:
             with (folder / name).open("rb") as file:
-                contents[name] = read_at_most(file, _most_bytes(files))
+                contents[name] = bytes(read_at_most(file, _most_bytes(files)))
     except OSError as error:
         raise UserError(f"{folder / name} can't be read: {error.strerror}.") from error
     return contents
 
 
-def _read_archive(path: Path, files: Files) -> dict[str, bytearray]:
+def _read_archive(path: Path, files: Files) -> dict[str, bytes]:
     """Read the files in an archive, which is opened only if it is the one that everybody has."""
     if md5_of(path) != files.md5:
         raise UserError(f"{path} is damaged, or another archive: its MD5 is not {files.md5}. Fetch it again.")
@@ -131,7 +144,7 @@ def _read_archive(path: Path, files: Files) -> dict[str, bytearray]:
         for member in archive:
             name = Path(member.name).name
             if name in files.names and (file := archive.extractfile(member)):
-                contents[name] = read_at_most(cast("BufferedIOBase", file), _most_bytes(files))
+                contents[name] = bytes(read_at_most(cast("BufferedIOBase", file), _most_bytes(files)))
     return contents
 
 
@@ -141,7 +154,7 @@ def _most_bytes(files: Files) -> int:
 
 
 def _pixels(
-    origin: Path, name: str, content: bytearray, records: int, classes: tuple[int, ...]
+    origin: Path, name: str, content: bytes, records: int, classes: tuple[int, ...]
 ) -> UInt8[np.ndarray, "n 3 32 32"]:
     """Return the pixels of a file's records, if their labels are labels."""
     size = len(classes) + PIXELS
