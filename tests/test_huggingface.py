@@ -122,6 +122,16 @@ def test_pictures_are_fitted_and_bad_ones_named_as_those_of_a_folder(tmp_path: P
     assert dataset.size("train") + dataset.size("val") == 12
 
 
+def test_a_split_without_rows_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, datasets: ModuleType, tmp_path: Path, table: Callable[..., Any]
+) -> None:
+    table(PICTURES).save_to_disk(tmp_path)
+    splits = {"train": datasets.load_from_disk(str(tmp_path)), "test": table([])}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(splits))
+    with pytest.raises(UserError, match="The test split has no rows"):
+        load("someone/faces")
+
+
 def test_a_name_is_looked_for_on_the_hub_at_a_revision_and_no_code_of_others_runs(
     monkeypatch: pytest.MonkeyPatch, datasets: ModuleType, tmp_path: Path, table: Callable[..., Any]
 ) -> None:

@@ -30,6 +30,8 @@ def cells_in(path: Path, column: str) -> Iterator[Cell]:
             begin = file.read_buffer().address
             file.seek(0)
             for batch in pa.ipc.open_stream(file):
+                if batch.num_rows == 0:
+                    continue
                 pictures = batch.column(column)
                 pictures.validate(full=True)  # offsets that lead elsewhere
                 yield from _cells(pictures, begin, file.size(), path)

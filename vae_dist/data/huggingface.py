@@ -90,6 +90,8 @@ def _files(table: Any, column: str, split: str) -> list[PictureFile]:
             files.append(_file(cell, f"{split}/{len(files)}", path, changed))
     if len(files) != len(table):
         raise UserError(f"The {split} split has {len(table):,} rows, and its files {len(files):,}: save the set again.")
+    if not files:
+        raise UserError(f"The {split} split has no rows.")
     return sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
 
 
