@@ -12,9 +12,9 @@ from torch import Tensor
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.binarization import to_unit
 from vae_dist.data.dataset import Dataset
-from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.data.read_ahead import ReadAhead
 from vae_dist.data.sampler import Blocks, batch_indices
+from vae_dist.data.stored import StoredDataset
 from vae_dist.rng import training_noise
 
 
@@ -71,7 +71,7 @@ class Loader:
         self._micro_size = batch_size // micro_batches
         self._noise_size, self._steps, self._device = noise_size, steps, device
         self._augmentation, self._blocks, self._ahead = augmentation, blocks, ahead
-        self._read_ahead = ReadAhead(dataset, seed, blocks) if blocks and isinstance(dataset, PackedDataset) else None
+        self._read_ahead = ReadAhead(dataset, seed, blocks) if blocks and isinstance(dataset, StoredDataset) else None
 
     def __iter__(self) -> Iterator[Batch]:
         if self._ahead == 0:

@@ -25,7 +25,19 @@ WORDS = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
     **dict.fromkeys(("eval", "evaluation", "holdout"), UNCLEAR),
 }
-FILLERS = {"", "data", "image", "images", "img", "imgs", "photos", "pictures", "set", "split"}  # as in train_images
+FILLERS = {
+    "",
+    "data",
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "photos",
+    "pictures",
+    "set",
+    "split",
+    "x",
+}  # as in train_images
 WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 MOST_NAMES = 3
 

@@ -5,8 +5,8 @@ Without it an order in blocks is no faster than any other: images are read one b
 
 import math
 
-from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.data.sampler import Blocks, block_at, window_at
+from vae_dist.data.stored import StoredDataset
 
 
 class ReadAhead:
@@ -18,7 +18,7 @@ class ReadAhead:
         blocks: that it goes in.
     """
 
-    def __init__(self, dataset: PackedDataset, seed: int, blocks: Blocks) -> None:
+    def __init__(self, dataset: StoredDataset, seed: int, blocks: Blocks) -> None:
         self._dataset, self._seed, self._blocks, self._size = dataset, seed, blocks, dataset.size("train")
         self._blocks_in_epoch = math.ceil(self._size / blocks.size)
         self._length = min(blocks.window, self._blocks_in_epoch)

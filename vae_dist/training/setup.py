@@ -19,8 +19,8 @@ from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.cropped import CroppedDataset
 from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Loader
-from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.data.sampler import Blocks, shard
+from vae_dist.data.stored import StoredDataset
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
@@ -183,7 +183,7 @@ def _build_loader(
         device=process_group.device,
         augmentation=Augmentation.of(config.data),
         blocks=Blocks.of(stored.image_shape) if getattr(config.data, "shuffle", "full") == "blocks" else None,
-        ahead=BATCHES_AHEAD if isinstance(stored, PackedDataset) and not stored.is_resident else 0,
+        ahead=BATCHES_AHEAD if isinstance(stored, StoredDataset) and not stored.is_resident else 0,
     )
 
 

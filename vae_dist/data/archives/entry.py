@@ -3,9 +3,10 @@
 from io import BufferedIOBase
 from typing import NamedTuple, Protocol, runtime_checkable
 
-LARGEST_FILE = (
-    1 << 29
-)  # bytes: as many as the largest picture that Pillow opens has, uncompressed, of 16 bits in colour
+from vae_dist.data.bounded import read_at_most
+
+# Bytes: as many as the largest picture that Pillow opens has, uncompressed, of 16 bits in colour.
+LARGEST_FILE = 1 << 29
 
 
 @runtime_checkable
@@ -33,6 +34,26 @@ class Entry(NamedTuple):
     name: str  # as the archive has it
     member: Member | None = None  # None for a folder
     passed_over: str = ""  # what it is, if that is no plain file or folder
+
+
+class PlainMember(NamedTuple):
+    """A file that lies in an archive as it is."""
+
+    start: int  # of its content
+    size: int
+
+    def read(self, archive: BufferedIOBase) -> bytearray:
+        """Return its content.
+
+        Raises:
+            ValueError: the archive ends within it, or it is too large.
+        """
+        check_size(self.size)
+        archive.seek(self.start)
+        content = read_at_most(archive, self.size)
+        if len(content) < self.size:
+            raise ValueError("the archive ends within it")
+        return content
 
 
 def check_size(size: int) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from tarfile import BLOCKSIZE
 from typing import NamedTuple
 
-from vae_dist.data.archives.entry import Entry, check_size
-from vae_dist.data.bounded import read_at_most
+from vae_dist.data.archives.entry import Entry, PlainMember
 from vae_dist.data.picture_files import LINK, SPECIAL_FILE
 from vae_dist.errors import UserError
 
@@ -36,26 +35,6 @@ class _Header(NamedTuple):
     name: bytes
     size: int  # of what follows
     kind: bytes
-
-
-class TarMember(NamedTuple):
-    """A file in a tar archive."""
-
-    start: int  # of its content
-    size: int
-
-    def read(self, archive: BufferedIOBase) -> bytearray:
-        """Return its content.
-
-        Raises:
-            ValueError: the archive ends within it, or it is too large.
-        """
-        check_size(self.size)
-        archive.seek(self.start)
-        content = read_at_most(archive, self.size)
-        if len(content) < self.size:
-            raise ValueError("the archive ends within it")
-        return content
 
 
 def tar_entries(path: Path) -> Iterator[Entry]:
@@ -89,7 +68,7 @@ def _entries(archive: BufferedIOBase, end: int) -> Iterator[Entry]:
             fields["path"] = _text(_read(archive, size).rstrip(b"\0"))
         elif kind not in (PAX_OF_ALL, tarfile.GNUTYPE_LONGLINK):
             size = 0 if kind in WITHOUT_CONTENT else int(fields.get("size", size))
-            yield _entry(fields.get("path") or _text(name), kind, TarMember(start, size), fields)
+            yield _entry(fields.get("path") or _text(name), kind, PlainMember(start, size), fields)
             fields = {}
         if not 0 <= size <= end - start:
             raise ValueError(f"{size:,} bytes of {_text(name)} are missing")
@@ -116,7 +95,7 @@ def _number(field: bytes) -> int:
         raise ValueError("a number in a header is damaged") from error
 
 
-def _entry(name: str, kind: bytes, member: TarMember, fields: Mapping[str, str]) -> Entry:
+def _entry(name: str, kind: bytes, member: PlainMember, fields: Mapping[str, str]) -> Entry:
     if kind == tarfile.DIRTYPE or (kind == tarfile.AREGTYPE and name.endswith("/")):
         return Entry(name)
     if kind in LINKS:
