@@ -45,7 +45,8 @@ def picture(level: int) -> bytes:
 
 def draw(root: Path) -> Path:
     """Make a folder with splits, and with things in it that are passed over."""
-    names = [*(f"set/train/{kind}/{number}.png" for kind in ("ñandú", "b") for number in range(6)), "set/Valid/a.PNG"]
+    names = [f"set/train/{kind}/{number}.png" for kind in ("ñandú", "b") for number in range(6)]
+    names += [f"set/train/{'long' * 30}/0.png", "set/Valid/a.PNG"]
     for place, name in enumerate([*names, "set/train/.thumbnails/0.png", "set/train/._0.png", "__MACOSX/0.png"]):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(picture(10 * place))
@@ -108,6 +109,7 @@ def names(pictures: PictureSet) -> dict[str, list[str]]:
 ARCHIVERS = [
     pytest.param(tarred, id="pax"),
     pytest.param(lambda root: tarred(root, tarfile.GNU_FORMAT), id="gnu"),
+    pytest.param(lambda root: tarred(root, tarfile.USTAR_FORMAT), id="ustar"),
     pytest.param(zipped, id="deflated"),
     pytest.param(lambda root: zipped(root, zipfile.ZIP_STORED), id="stored"),
     pytest.param(
@@ -127,7 +129,7 @@ def test_an_archive_is_read_as_the_folder_that_it_was_made_of(tmp_path: Path, ar
     folder, packed = load(root), load(archive)
     for split in ("train", "val"):
         assert folder.digest(split) == packed.digest(split)
-        assert folder.size(split) == {"train": 12, "val": 1}[split]
+        assert folder.size(split) == {"train": 13, "val": 1}[split]
 
 
 def test_an_archive_and_its_folder_train_the_same_weights(tmp_path: Path) -> None:
@@ -164,10 +166,10 @@ def test_every_command_that_takes_a_folder_takes_an_archive(
     archive = str((tarred if suffix == ".tar" else zipped)(root).relative_to(tmp_path))
     inspected = CliRunner().invoke(app, ["data", "inspect", archive])
     assert inspected.exit_code == 0, inspected.output
-    assert "12 train, 1 val" in inspected.output
+    assert "13 train, 1 val" in inspected.output
     packed = CliRunner().invoke(app, ["data", "pack", archive, "packed"])
     assert packed.exit_code == 0, packed.output
-    assert "packed: 12 train + 1 val pictures of 4 × 6, in colour" in packed.output
+    assert "packed: 13 train + 1 val pictures of 4 × 6, in colour" in packed.output
     written = CliRunner().invoke(app, ["init", archive])
     assert written.exit_code == 0, written.output
     assert f"root: {tmp_path / archive}" in (tmp_path / "pictures.yaml").read_text()
