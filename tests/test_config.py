@@ -121,7 +121,10 @@ def test_sections_can_be_given_as_objects() -> None:
         (("objective={kind: iwae, free_bits: 1}",), "objective.kind iwae has no free_bits, but elbo has."),
         (("objective.doubly_reparameterized=true",), "kind elbo has no doubly_reparameterized, but iwae has."),
         (("optim={kind: sgd, betas: [0.5, 0.9]}",), "unknown key optim.betas: optim.kind sgd has no betas, but adamw"),
-        (("data=mnist", "data.size=28"), "unknown key data.size: data.name mnist has no size, but folder has."),
+        (
+            ("data=mnist", "data.size=28"),
+            "unknown key data.size: data.name mnist has no size, but folder and packed have.",
+        ),
         (
             ("data.root=pictures",),
             "data.name digits has no root, but mnist, fashion-mnist, binarized-mnist, folder ",

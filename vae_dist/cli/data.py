@@ -28,6 +28,9 @@ data.command()(inspect)
 def pack(
     pictures: Annotated[Path, typer.Argument(help="Folder of pictures; its subfolders train, val, test are splits.")],
     out: Annotated[Path, typer.Argument(help="Folder of the packed set.")],
+    store: Annotated[
+        Literal["pixels", "original"], typer.Option(help="Hold pixels of one size, or the files, decoded in training.")
+    ] = "pixels",
     size: Annotated[
         str | None, typer.Option(metavar="SIDE|HxW", help="Crop and resize to these pixels.", show_default="their own")
     ] = None,
@@ -35,10 +38,10 @@ def pack(
         tuple[float, float] | None, typer.Option(help="Values that become 0 and 255.", show_default="their type's")
     ] = None,
     on_error: Annotated[Literal["raise", "skip"], typer.Option(help="About pictures that can't be read.")] = "raise",
-    shard_size: Annotated[int, typer.Option(min=1, help="MiB of pixels in a file.")] = SHARD_MIB,
+    shard_size: Annotated[int, typer.Option(min=1, help="MiB of pixels or pictures in a file.")] = SHARD_MIB,
     debug: Debug = False,
 ) -> None:
-    """Decode pictures into a set that opens at once. The same command goes on where it was stopped."""
+    """Put pictures into a set that opens at once. The same command goes on where it was stopped."""
     from rich.console import Console
 
     from vae_dist.data.packs.pack_folder import pack_folder
@@ -46,10 +49,11 @@ def pack(
     skip, shard_bytes = on_error == "skip", shard_size << 20
     with reading(Console(), f"The same command goes on with what is in {out}.") as show:
         packed = pack_folder(
-            pictures, out, _size(size), _levels(levels), skip=skip, shard_bytes=shard_bytes, on_progress=show
+            pictures, out, store, _size(size), _levels(levels), skip=skip, shard_bytes=shard_bytes, on_progress=show
         )
     print(printable(packed))
-    setting = f"data={{name: packed, root: {json.dumps(str(out))}, binarize: none}}"
+    fitted = ", size: 64" if store == "original" else ""
+    setting = f"data={{name: packed, root: {json.dumps(str(out))}{fitted}, binarize: none}}"
     print(printable(f"Next: vae-dist train folder --set {shlex.quote(setting)}"))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch, Whole
 
 Split = Literal["train", "val", "test"]
 Binarization = Literal["dynamic", "static", "none"]
@@ -38,6 +38,9 @@ def check_levels(levels: tuple[float, float]) -> tuple[float, float]:
 
 MOST_LEVEL = 1e12
 Levels = Annotated[tuple[float, float], AfterValidator(check_levels)]
+Size = Annotated[
+    Side | tuple[Side, Side] | None, Field(description="pixels: the side, or [height, width]; null: the pictures' own")
+]
 
 
 class DigitsConfig(Kind):
@@ -78,9 +81,7 @@ class FolderConfig(Kind):
 
     name: Literal["folder"] = "folder"
     root: Path | None = Field(None, description="where the pictures are")
-    size: Side | tuple[Side, Side] | None = Field(
-        None, description="pixels: the side, or [height, width]; null: the pictures' own"
-    )
+    size: Size = None
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
@@ -90,7 +91,7 @@ class FolderConfig(Kind):
     @property
     def height_and_width(self) -> tuple[int, int] | None:
         """Return the pixels to crop and resize to; None for the pictures' own."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        return _height_and_width(self.size)
 
 
 class PackedConfig(Kind):
@@ -100,9 +101,18 @@ class PackedConfig(Kind):
 
     name: Literal["packed"] = "packed"
     root: Path | None = Field(None, description="folder of the packed set")
+    size: Size = None
     resident: Resident = "auto"
+    workers: Annotated[Whole, Field(ge=0, lt=1025)] | None = Field(
+        None, description="processes that decode original files; null: one on each core that falls to this process"
+    )
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """Return the pixels to crop and resize original files to; None for the pictures' own."""
+        return _height_and_width(self.size)
 
 
 class GivenDataConfig(Kind):
@@ -113,6 +123,10 @@ class GivenDataConfig(Kind):
     name: Literal["given"] = "given"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+
+
+def _height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
 
 
 DataConfig = Annotated[

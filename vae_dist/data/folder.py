@@ -11,6 +11,7 @@ from vae_dist.data.packs.dataset import is_resident, open_pack
 from vae_dist.data.packs.manifest import digest_of
 from vae_dist.data.packs.packing import key_of, pack
 from vae_dist.data.packs.picture_set import check_left_out, find_pictures, fitting_rule
+from vae_dist.data.packs.stores import PixelStore
 from vae_dist.data.progress import report_progress
 from vae_dist.data.splits import finish_splits, val_size_of_pictures
 from vae_dist.errors import UsageError
@@ -33,9 +34,10 @@ def load_folder(config: FolderConfig) -> Dataset:
         raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
     pictures = find_pictures(config.root)
     rule = fitting_rule(pictures.files, config.height_and_width, config.levels)
-    make = partial(pack, pictures.files, rule, shard_bytes=SHARD_BYTES, on_progress=report_progress)
+    store = PixelStore(rule)
+    make = partial(pack, pictures.files, store, shard_bytes=SHARD_BYTES, on_progress=report_progress)
     # Names, sizes and times alone may be those of other pictures: of two archives with fixed times, for one.
-    key = digest_of([key_of(pictures.files, rule, SHARD_BYTES), ascii(os.path.realpath(pictures.root))])[:KEY_LENGTH]
+    key = digest_of([key_of(pictures.files, store, SHARD_BYTES), ascii(os.path.realpath(pictures.root))])[:KEY_LENGTH]
     folder = cached_pack(key, make)
     dataset = open_pack(folder, resident=is_resident(folder, config.resident))
     left_out = check_left_out(dataset.manifest.left_out, pictures.root, folder, skip=config.on_error == "skip")

@@ -68,7 +68,7 @@ class Loader:
         if self._ahead == 0:
             yield from map(self.batch, self._steps)
             return
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(self._ahead) as thread:
             coming = deque(thread.submit(self._images, step) for step in self._steps[: self._ahead])
             for place, step in enumerate(self._steps):
                 images = coming.popleft().result()

@@ -6,8 +6,9 @@ Without torch, which takes seconds to import: packing does this in processes of 
 import struct
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -77,7 +78,7 @@ class Decoded(NamedTuple):
     remarks: Remarks
 
 
-def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | None = None) -> Source:
+def open_picture(source: Path | BytesIO, name: str | None = None, side: int | None = None) -> Source:
     """Open a picture of any common format and mode.
 
     Args:
@@ -112,7 +113,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | N
 
 
 def decode_picture(
-    source: Path | BinaryIO, image_shape: Sequence[int], levels: Levels | None = None, name: str | None = None
+    source: Path | BytesIO, image_shape: Sequence[int], levels: Levels | None = None, name: str | None = None
 ) -> Decoded:
     """Read a picture, and fit it to `image_shape`.
 
@@ -127,15 +128,24 @@ def decode_picture(
     """
     name = name or str(source)
     opened = open_picture(source, name, max(image_shape[1:]))
-    if levels is not None and opened.cut_to_8_bits:
-        raise UsageError(
-            f"{name} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
-        )
+    check_levels(opened, levels, name)
     try:
         pixels, remarks = fit_image(opened.picture, image_shape, levels)
     except UserError as error:
         raise type(error)(f"{name}: {error}.") from error
     return Decoded(pixels, opened.size, remarks + Remarks(several_pages=int(opened.several_pages)))
+
+
+def check_levels(opened: Source, levels: Levels | None, name: str) -> None:
+    """Refuse levels for a picture whose values aren't all read.
+
+    Raises:
+        UsageError: it is such a picture.
+    """
+    if levels is not None and opened.cut_to_8_bits:
+        raise UsageError(
+            f"{name} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
+        )
 
 
 def fit_image(
@@ -155,8 +165,14 @@ def fit_image(
         picture, remarks = to_8_bits(picture, mode, levels)
     except ValueError as error:
         raise UserError(f"pictures of mode {picture.mode} can't be converted: save it as RGB or grey") from error
-    fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)
-    return _channels_first(fitted.convert(mode)), remarks
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)
+    return _channels_first(picture if picture.mode == mode else picture.convert(mode)), remarks
+
+
+def is_grey(pixels: UInt8[np.ndarray, "c h w"]) -> bool:
+    """Return whether all channels of a picture are equal."""
+    return all(np.array_equal(pixels[0], channel) for channel in pixels[1:])
 
 
 def _check_size(name: str, picture: ImageFile.ImageFile) -> None:
@@ -193,5 +209,5 @@ def _upright(picture: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _channels_first(picture: Image.Image) -> UInt8[np.ndarray, "c h w"]:
-    array = np.array(picture)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    array = np.asarray(picture)  # a view, which can't be written to
+    return array[None].copy() if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -3,7 +3,9 @@
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+LARGE = 1 << 20  # bytes
 
 
 class PictureFile(NamedTuple):
@@ -15,13 +17,15 @@ class PictureFile(NamedTuple):
     changed: int  # when the file was changed last, in nanoseconds
     offset: int | None = None  # of the first byte in an archive
 
-    def open(self) -> Path | BinaryIO:
-        """Return what Pillow can open."""
-        if self.offset is None:
-            return Path(self.path)
-        with open(self.path, "rb") as archive:  # noqa: PTH123 - a million times
-            archive.seek(self.offset)
-            return BytesIO(archive.read(self.size))
+    def open(self) -> Path | BytesIO:
+        """Return what Pillow can open: the path of a large file, the content of a small one, which is read faster."""
+        return Path(self.path) if self.offset is None and self.size > LARGE else BytesIO(self.read())
+
+    def read(self) -> bytes:
+        """Return the content."""
+        with open(self.path, "rb") as file:  # noqa: PTH123 - a million times
+            file.seek(self.offset or 0)
+            return file.read(self.size)
 
 
 def file_at(path: str, name: str) -> PictureFile:

@@ -4,8 +4,9 @@ OUT/
     train-00000.safetensors  train-00001.safetensors  val-00000.safetensors …   the shards of each split, in order
     manifest.json                                                               written last
 
-A shard holds `pixels` (n, c, h, w), or for originals `bytes` and `offsets` (n + 1) into them; beside these `names` and
-`name_offsets`, and `crc32` (n) of each picture. A grey shard has one channel, also where the set is in colour.
+A shard holds `pixels` (n, c, h, w), or for originals `bytes`, `offsets` (n + 1) into them and `sizes` (n, 2), which are
+heights and widths; beside these `names` and `name_offsets`, and `crc32` (n) of each picture. A grey shard of pixels has
+one channel, also where the set is in colour.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ REPAIR = (
     "pack the pictures again (`vae-dist data clear-cache` first, if this is in the cache), or copy the set again from "
     "where it is whole"
 )
-Store = Literal["pixels", "original"]
+Storage = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 Side = Annotated[int, Field(gt=0, lt=2**16)]
 NoteName = Annotated[str, Field(pattern="^levels$")]  # is shown as it is
@@ -64,7 +65,7 @@ class Manifest(Part):
     """The contents of a packed set and the settings that it was made with."""
 
     format: Literal[1] = FORMAT
-    store: Store
+    store: Storage
     key: str  # of the files that were packed, and of how
     channels: Literal[1, 3]  # 1 if every picture is grey
     fit: Fit
@@ -76,6 +77,8 @@ class Manifest(Part):
     def _shards_agree(self) -> "Manifest":
         if "train" not in self.splits:
             raise ValueError("there is no train split")
+        if self.store == "original" and (self.fit.height or self.fit.width):
+            raise ValueError("original files have a size of their own each")
         for split, shards in self.splits.items():
             names = [shard.file for shard in shards]
             if any(not name.startswith(f"{split}-") for name in names) or any(a >= b for a, b in pairwise(names)):

@@ -63,7 +63,7 @@ def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | No
     for file in files["train"]:
         try:
             width, height = open_picture(file.open(), file.name).size
-        except UserError:  # found again, with all others that can't be read
+        except (UserError, OSError):  # found again, with all others that can't be read
             continue
         return Rule(height, width, resize=False, levels=levels)
     raise UserError(f"None of the {len(files['train']):,} pictures of train can be read.")
