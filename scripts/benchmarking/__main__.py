@@ -1,7 +1,7 @@
 """Measure speed and memory in one run on one machine, and print every figure beside its target.
 
 Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the CPU and
-on the built-in digits.
+on the built-in digits, but for the section data, which packs and reads pictures.
 """
 
 import argparse
@@ -9,12 +9,16 @@ import json
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 from arguments import count, new_file
 from machine import cores, cpu_name
 from rich.console import Console
 
 from benchmarking.commands import scoring, starts
+from benchmarking.data import NAMES, data
+from benchmarking.picture_folders import LARGE, SMALL
 from benchmarking.processes import communication, processes
 from benchmarking.rounds import Log
 from benchmarking.rows import Row, as_table
@@ -23,7 +27,8 @@ from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.runs.provenance import versions
 
 WIDTH = 120  # characters, where the output is no terminal
-SECTIONS: dict[str, Callable[[int, Log], list[Row]]] = {
+Section = Callable[[int, Log], list[Row]]
+SECTIONS: dict[str, Section] = {
     "training": training,
     "processes": processes,
     "scoring": scoring,
@@ -36,19 +41,26 @@ SECTIONS: dict[str, Callable[[int, Log], list[Row]]] = {
 def main() -> None:
     """Parse the command line, measure, and print tables."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__.split("\n\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; default: all of them")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (default: these), data")
     parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="PART", help=f"of data: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help=f"of data: has {SMALL} and {LARGE}, or their .tar"
+    )
+    parser.add_argument("--gib", type=count, default=8, help="of data: size of the set that is larger than memory")
     options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(SECTIONS)}")
+    on_pictures = partial(data, only=options.only or (), pictures=options.pictures, gib=options.gib)
+    sections: dict[str, Section] = {**SECTIONS, "data": on_pictures}
+    if unknown := set(options.sections) - set(sections):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(sections)}")
     console, progress = Console(), Console(stderr=True, style="dim")
     if not console.is_terminal:
         console.width = WIDTH
     console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}", highlight=False)
     rows: list[Row] = []
     for name in options.sections or SECTIONS:
-        found = SECTIONS[name](options.rounds, lambda text: progress.print(text, highlight=False))
+        found = sections[name](options.rounds, lambda text: progress.print(text, highlight=False))
         console.print(as_table(name, found))
         rows += found
     if options.json:

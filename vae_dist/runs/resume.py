@@ -13,6 +13,7 @@ from vae_dist.runs.run import CONFIG, Run
 # train.steps, by the schedules that end with the run; of that there is a warning.
 CHANGEABLE = {
     "data.root",  # the images' digests are compared
+    "data.workers",
     "train.steps",
     "train.log_every",
     "train.eval_every",

@@ -11,8 +11,9 @@ from rich.console import Console
 from vae_dist.checkpoint import State
 from vae_dist.config import DEFAULT_CONFIG, Config, GivenDataConfig, differences, find_config, load_config
 from vae_dist.data.augmentation import Augmentation
-from vae_dist.data.cropped import crop_dataset
+from vae_dist.data.cropped import crop_dataset, whole_of
 from vae_dist.data.given import as_dataset
+from vae_dist.data.packs.dataset import ending_processes
 from vae_dist.distributed.launcher_env import requested_processes
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
@@ -162,7 +163,8 @@ def _train_in(
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
             setup = set_up(writer, config, given, process_group, signals, console, state, checkpoint)
             trainer = Trainer(writer, config, process_group, signals, setup)
-            return trainer.run()
+            with ending_processes(whole_of(setup.dataset)):
+                return trainer.run()
     except Stopped as stopped:  # while the data were read
         step, reason = state.step if state else 0, stopped.reason
         process_group.on_rank_zero(lambda: writer.set_status(reason, step, config.train.steps))
