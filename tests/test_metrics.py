@@ -21,12 +21,16 @@ from vae_dist.runs.run import Run
 from vae_dist.training import train
 from vae_dist.training.metrics import AsyncMetrics
 
+NOTHING = torch.zeros(0, dtype=torch.float64)
+
 
 def test_one_process_receives_the_values_of_each_step_once_and_a_step_late() -> None:
     metrics = AsyncMetrics(ProcessGroup())
     received = []
     for step in range(4):
-        metrics.send({"step": float(step), "loss": torch.tensor(step / 2), "skipped": torch.tensor(step == 1)})
+        metrics.send(
+            {"step": float(step)}, ["loss", "skipped"], torch.tensor([step / 2, step == 1], dtype=torch.float64)
+        )
         received.append(metrics.receive())
     assert received == [[], *([{"step": step, "loss": step / 2, "skipped": step == 1}] for step in range(3))]
     assert metrics.receive() == []
@@ -37,17 +41,25 @@ def test_one_process_receives_the_values_of_each_step_once_and_a_step_late() -> 
 def test_all_waiting_steps_are_received_oldest_first() -> None:
     metrics = AsyncMetrics(ProcessGroup())
     for step in range(4):
-        metrics.send({"step": float(step)})
+        metrics.send({"step": float(step)}, [], NOTHING)
     assert metrics.receive(keep=1) == [{"step": 0}, {"step": 1}, {"step": 2}]
-    metrics.send({"another": 4.0})  # names may change from step to step
+    metrics.send({"another": 4.0}, [], NOTHING)  # names may change from step to step
     assert metrics.receive(keep=0) == [{"step": 3}, {"another": 4}]
 
 
 def test_sums_are_kept_in_float64() -> None:
     metrics = AsyncMetrics(ProcessGroup())
-    metrics.send({"python": 0.1, "float64": torch.tensor(0.1, dtype=torch.float64), "float32": torch.tensor(0.1)})
-    (values,) = metrics.receive(keep=0)
-    assert values == {"python": 0.1, "float64": 0.1, "float32": float(torch.tensor(0.1))}
+    metrics.send({"python": 0.1}, ["float64"], torch.tensor([0.1], dtype=torch.float64))
+    assert metrics.receive(keep=0) == [{"python": 0.1, "float64": 0.1}]
+
+
+def test_values_are_copied_when_they_are_sent() -> None:
+    """A captured step writes the next figures where these were."""
+    metrics, values = AsyncMetrics(ProcessGroup()), torch.zeros(1, dtype=torch.float64)
+    for step in range(3):
+        values.fill_(step)
+        metrics.send({}, ["step"], values)
+    assert metrics.receive(keep=0) == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 
 def config(steps: int) -> Config:

@@ -37,29 +37,10 @@ class Augmentation:
         return self.flip or self.crop is not None
 
     def __call__(
-        self, images: UInt8[Tensor, "n c stored_h stored_w"], seed: int, step: int, batch_size: int, start: int
+        self, images: UInt8[Tensor, "n c stored_h stored_w"], uniforms: Float64[Tensor, "3 n"]
     ) -> UInt8[Tensor, "n c h w"]:
-        """Augment the images at consecutive positions of a global batch.
-
-        Args:
-            images: on any device.
-            seed: of the run.
-            step: of the batch.
-            batch_size: images in the global batch.
-            start: position of the first image.
-        """
-        uniforms = uniforms_by_position("augmentation", seed, step, batch_size, draws=3)[:, start : start + len(images)]
-        if images.is_cuda:  # from pinned memory, or the copy would wait until the device has nothing else to do
-            uniforms = uniforms.pin_memory()
-        return self._gather(images, *uniforms.to(images.device, non_blocking=True))
-
-    def _gather(
-        self,
-        images: UInt8[Tensor, "n c stored_h stored_w"],
-        up: Float64[Tensor, " n"],
-        left: Float64[Tensor, " n"],
-        mirrored: Float64[Tensor, " n"],
-    ) -> UInt8[Tensor, "n c h w"]:
+        """Augment images, each as its uniforms say: where it is cropped, and whether it is mirrored."""
+        up, left, mirrored = uniforms
         n, channels, stored_height, stored_width = images.shape
         height, width = self.crop or (stored_height, stored_width)
         top, first = (up * (stored_height - height + 1)).long(), (left * (stored_width - width + 1)).long()
@@ -70,6 +51,17 @@ class Augmentation:
         places = rows[:, :, None] * stored_width + (first[:, None] + across)[:, None, :]
         places = places.view(n, 1, -1).expand(n, channels, -1)
         return images.flatten(2).gather(2, places).view(n, channels, height, width)
+
+    @staticmethod
+    def uniforms(
+        seed: int, step: int, batch_size: int, positions: range, device: torch.device
+    ) -> Float64[Tensor, "3 positions"]:
+        """Draw the uniforms of images at consecutive positions of the global batch of a step."""
+        uniforms = uniforms_by_position("augmentation", seed, step, batch_size, draws=3)
+        uniforms = uniforms[:, positions.start : positions.stop]
+        if device.type == "cuda":  # from pinned memory, or the copy would wait until the device has nothing else to do
+            uniforms = uniforms.pin_memory()
+        return uniforms.to(device, non_blocking=True)
 
     def in_words(self, rule: Rule) -> str:
         """Return what is done to images of a rule's size, as in "flip, random 64×64 of 72×72"; empty if nothing is."""
