@@ -131,7 +131,7 @@ class Trainer:
         """Take one step, and do whatever is due after it."""
         train = self._config.train
         scheduled = self._setup.schedule(batch.step)
-        self._send(self._setup.train_step(batch, scheduled))
+        self._send(self._setup.take_step(batch, scheduled))
         self._step = batch.step + 1
         self._val_neg_elbo = None
         due = partial(is_due, self._step, last=train.steps)
