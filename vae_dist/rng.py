@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+CPU = torch.device("cpu")
 LOW = 0xFFFFFFFF  # the bits of a seed that torch's CPU generator keeps
 
 
@@ -100,20 +101,38 @@ def training_noise(
 
 
 def normals_by_index(
-    purpose: str, seed: int, indices: Iterable[int], shape: Sequence[int], device: torch.device
+    purpose: str,
+    seed: int,
+    indices: Iterable[int],
+    shape: Sequence[int],
+    device: torch.device,
+    *,
+    draw_on: torch.device = CPU,
 ) -> Float[Tensor, "images *shape"]:
     """Draw standard normals for each image index; an index gets the same ones whatever the others are.
 
-    They are drawn on the CPU, so that a seed means the same picture on every device.
+    Args:
+        purpose: of the numbers; another one gives others.
+        seed: that they follow from.
+        indices: of the images.
+        shape: of an image's numbers.
+        device: to give them on.
+        draw_on: device to draw on: the CPU, so that a seed means the same on every device, or the one that is given.
     """
-    return _by_index(torch.randn, purpose, seed, indices, shape, device)
+    return _by_index(torch.randn, purpose, seed, indices, shape, device, draw_on)
 
 
 def uniforms_by_index(
-    purpose: str, seed: int, indices: Iterable[int], shape: Sequence[int], device: torch.device
+    purpose: str,
+    seed: int,
+    indices: Iterable[int],
+    shape: Sequence[int],
+    device: torch.device,
+    *,
+    draw_on: torch.device = CPU,
 ) -> Float[Tensor, "images *shape"]:
     """Draw uniforms in [0, 1) for each image index, as `normals_by_index` does normals."""
-    return _by_index(torch.rand, purpose, seed, indices, shape, device)
+    return _by_index(torch.rand, purpose, seed, indices, shape, device, draw_on)
 
 
 def uniforms_by_position(
@@ -134,7 +153,8 @@ def _by_index(
     indices: Iterable[int],
     shape: Sequence[int],
     device: torch.device,
+    draw_on: torch.device,
 ) -> Tensor:
-    generator, seeds = torch.Generator(), SeedStream(purpose, seed)
-    drawn = [draw(*shape, generator=generator.manual_seed(seeds[index])) for index in indices]
+    generator, seeds = torch.Generator(draw_on), SeedStream(purpose, seed)
+    drawn = [draw(*shape, generator=generator.manual_seed(seeds[index]), device=draw_on) for index in indices]
     return torch.stack(drawn).to(device)
