@@ -1,7 +1,7 @@
 """Measure speed and memory in one run on one machine, and print every figure beside its target.
 
-Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the CPU and
-on the built-in digits.
+Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the built-in
+digits, and on the CPU but for the section "gpu".
 """
 
 import argparse
@@ -9,12 +9,15 @@ import json
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
+import torch
 from arguments import count, new_file
 from machine import cores, cpu_name
 from rich.console import Console
 
 from benchmarking.commands import scoring, starts
+from benchmarking.gpu import gpu
 from benchmarking.processes import communication, processes
 from benchmarking.rounds import Log
 from benchmarking.rows import Row, as_table
@@ -31,24 +34,35 @@ SECTIONS: dict[str, Callable[[int, Log], list[Row]]] = {
     "growth": growth,
     "communication": lambda _, log: communication(log),
 }
+GPU = "gpu"
 
 
 def main() -> None:
     """Parse the command line, measure, and print tables."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__.split("\n\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; default: all of them")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"{', '.join(SECTIONS)}, {GPU}; default: all, but of {GPU} alone on CUDA",
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=f"for the section {GPU}; default: cpu")
     parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there too")
     options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(SECTIONS)}")
+    sections = SECTIONS | {GPU: partial(gpu, options.device)}
+    if unknown := set(options.sections) - set(sections):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(sections)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here")
+    default = [GPU] if options.device == "cuda" else SECTIONS
     console, progress = Console(), Console(stderr=True, style="dim")
     if not console.is_terminal:
         console.width = WIDTH
     console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}", highlight=False)
     rows: list[Row] = []
-    for name in options.sections or SECTIONS:
-        found = SECTIONS[name](options.rounds, lambda text: progress.print(text, highlight=False))
+    for name in options.sections or default:
+        found = sections[name](options.rounds, lambda text: progress.print(text, highlight=False))
         console.print(as_table(name, found))
         rows += found
     if options.json:
@@ -60,7 +74,8 @@ def machine() -> str:
     """Describe the processor, its cores and the versions of packages."""
     flags = ", ".join(sorted(cpu_flags() & FAST_BF16_FLAGS)) or "no fast bf16"
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"
+    device = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{device}{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":

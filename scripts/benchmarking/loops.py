@@ -20,9 +20,8 @@ from benchmarking.settings import CLIP_NORM, DIGITS_SHAPE, EMA_DECAY, LEARNING_R
 from vae_dist.data.loader import Batch
 from vae_dist.losses import build_objective
 from vae_dist.models import initial_model
-from vae_dist.optim.schedules import Scheduled
 from vae_dist.training import train
-from vae_dist.training.step import StepResult, TrainStep
+from vae_dist.training.trainer import Trainer
 
 WARM_UP_STEPS = 8
 ENDLESS = 10_000_000
@@ -63,21 +62,22 @@ class Ours:
 
     def run(self, turn: Turn) -> None:
         """See `Loop.run`; time counts from the first step of a round to the first step of the next."""
-        images, untimed = self._setting.steps * self._setting.batch_size, TrainStep.__call__
+        images, untimed = self._setting.steps * self._setting.batch_size, Trainer._advance
         began = 0.0
 
-        def timed(train_step: TrainStep, batch: Batch, scheduled: Scheduled) -> StepResult:
+        def timed(trainer: Trainer, batch: Batch) -> None:
             nonlocal began
             if batch.step % self._setting.steps == WARM_UP_STEPS:
+                self._setting.synchronize()
                 speed = images / (time.perf_counter() - began) if batch.step > WARM_UP_STEPS else None
                 if not turn(speed):
                     raise _NoMoreTurnsError
                 began = time.perf_counter()
-            return untimed(train_step, batch, scheduled)
+            untimed(trainer, batch)
 
         with (
             tempfile.TemporaryDirectory() as folder,
-            mock.patch.object(TrainStep, "__call__", timed),
+            mock.patch.object(Trainer, "_advance", timed),
             contextlib.suppress(_NoMoreTurnsError),
         ):
             train(self._setting.config(ENDLESS), Path(folder) / "run")
@@ -119,17 +119,23 @@ class OurNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the negative ELBO, the mean over images."""
-        loss: Tensor = self.objective(x, torch.randn(1, len(x), self.model.noise_size)).loss
+        loss: Tensor = self.objective(x, torch.randn(1, len(x), self.model.noise_size, device=x.device)).loss
         return loss.mean()
 
 
 class Bare(RoundByRound):
-    """The upper limit: all images in one tensor, a fused optimizer, clipping and averaging in a few kernels."""
+    """The upper limit: all images in one tensor, a fused optimizer, clipping and averaging in a few kernels.
 
-    def __init__(self, setting: Setting) -> None:
+    Args:
+        setting: to train.
+        mode: of torch.compile, where the setting is compiled; "reduce-overhead" captures forward and backward.
+    """
+
+    def __init__(self, setting: Setting, mode: str | None = None) -> None:
         self._setting = setting
-        self._images = setting.training_images()
+        self._images = setting.training_images().to(setting.device)
         network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting)
+        network.to(setting.device)
         if isinstance(network, ClassicVAE):
             self._images = self._images.flatten(1)
         self._parameters: list[Tensor] = list(network.parameters())
@@ -137,7 +143,7 @@ class Bare(RoundByRound):
         self._optimizer = torch.optim.AdamW(self._parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
         self._network = network
         if setting.compiled:
-            network.compile(dynamic=False)
+            network.compile(dynamic=False, mode=mode)
         self._order = torch.empty(0, dtype=torch.int64)
         for _ in range(WARM_UP_STEPS):
             self._step()
@@ -147,18 +153,19 @@ class Bare(RoundByRound):
         began = time.perf_counter()
         for _ in range(self._setting.steps):
             self._step()
+        self._setting.synchronize()
         return self._setting.steps * self._setting.batch_size / (time.perf_counter() - began)
 
     def _step(self) -> None:
         if len(self._order) < self._setting.batch_size:
-            self._order = torch.randperm(len(self._images))
+            self._order = torch.randperm(len(self._images), device=self._setting.device)
         indices, self._order = self._order.split(
             [self._setting.batch_size, len(self._order) - self._setting.batch_size]
         )
         x = self._images[indices] / 255
         if self._setting.binarize == "dynamic":
             x = (torch.rand_like(x) < x).float()  # four times faster than torch.bernoulli
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._setting.precision == "bf16"):
+        with torch.autocast(self._setting.device, torch.bfloat16, enabled=self._setting.precision == "bf16"):
             loss = self._network(x)
         self._optimizer.zero_grad()
         loss.backward()

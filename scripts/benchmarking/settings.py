@@ -34,6 +34,7 @@ class Setting:
         precision: what the networks compute in.
         compiled: whether torch.compile compiles them.
         train: more keys of the config's section `train`.
+        device: to train on, "cpu" or "cuda".
     """
 
     name: str
@@ -44,6 +45,7 @@ class Setting:
     precision: str = "fp32"
     compiled: bool = False
     train: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
     def config(self, steps: int) -> Config:
         """Return the config of a run of so many steps; whatever is on by default stays on."""
@@ -64,9 +66,14 @@ class Setting:
         )
 
     def training_images(self) -> Tensor:
-        """Return all training images, as bytes."""
+        """Return all training images, as bytes on the CPU."""
         dataset = load_dataset(self.config(steps=1).data)
         return dataset.images("train", range(dataset.size("train")))
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     @property
     def title(self) -> str:

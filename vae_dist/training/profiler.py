@@ -1,6 +1,7 @@
 """torch's profiler over a few steps of a run, as a trace to browse and a short table."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.table import Table
 FIRST_STEP, STEPS = 10, 5  # of a process's life; the first steps are slower
 WARM_UP = 2  # steps that the profiler itself takes to get up to speed
 TOP = 12
+BUSY = re.compile(r"The GPU was busy for ([0-9.]+) % of the time")
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def profiled(trace: Path, report: Callable[[Table | str], None]) -> Iterator[Cal
         profiler.export_chrome_trace(str(trace))
         report(top_operators(profiler.key_averages()))
         if (share := gpu_share(profiler.events())) is not None:
-            report(f"The GPU was busy for {share:.0%} of the time.")
+            report(f"The GPU was busy for {100 * share:.1f} % of the time.")
         report(f"The full trace is in {trace}: open it at ui.perfetto.dev.")
 
     steps = schedule(wait=FIRST_STEP - WARM_UP, warmup=WARM_UP, active=STEPS, repeat=1)
