@@ -2,7 +2,9 @@
 
 import os
 import sys
+import tempfile
 from typing import Any
+from unittest import mock
 
 
 def nccl() -> None:
@@ -15,10 +17,11 @@ def nccl() -> None:
     def all_reduce(group: ProcessGroup, tensor: Tensor) -> None:
         if tensor.is_cuda:
             if not dist.is_initialized():
-                dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
+                place = f"file://{tempfile.mkdtemp()}/store"
+                dist.init_process_group("nccl", init_method=place, rank=0, world_size=1)
             dist.all_reduce(tensor)
 
-    ProcessGroup.all_reduce = all_reduce  # type: ignore[method-assign]
+    mock.patch.object(ProcessGroup, "all_reduce", all_reduce).start()
 
 
 def fallback() -> None:
@@ -29,7 +32,7 @@ def fallback() -> None:
     def ask(loss: Loss) -> None:
         loss.loss.sum().item()
 
-    step._check_metrics = ask
+    mock.patch.object(step, "_check_metrics", ask).start()
 
 
 def no_waiting() -> None:
@@ -47,7 +50,7 @@ def no_waiting() -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    TrainStep.__call__ = checked  # type: ignore[method-assign]
+    mock.patch.object(TrainStep, "__call__", checked).start()
 
 
 def on_cpu() -> None:

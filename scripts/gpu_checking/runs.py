@@ -121,7 +121,7 @@ class Lab:
 
 def tensors(run: Path) -> dict[str, Tensor]:
     """Return all tensors of the last checkpoint: weights, their average, the optimizer's state."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for path in sorted(find_checkpoint(run).path.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             found |= {f"{path.stem}/{name}": file.get_tensor(name) for name in sorted(file.keys())}

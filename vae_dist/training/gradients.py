@@ -117,14 +117,14 @@ class FlatGradient:
     """The gradient of all parameters as one vector, always in the same place.
 
     Args:
-        parameters: whose gradients are its parts.
+        module: whose parameters' gradients are its parts; those that are frozen have none.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._parameters = parameters
-        sizes = [parameter.numel() for parameter in parameters]
-        self.vector = torch.zeros(sum(sizes), device=parameters[0].device)
-        self._views = list(map(_view_like, self.vector.split(sizes), parameters))
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        sizes = [parameter.numel() for parameter in self._parameters]
+        self.vector = torch.zeros(sum(sizes), device=self._parameters[0].device)
+        self._views = list(map(_view_like, self.vector.split(sizes), self._parameters))
 
     def clear(self) -> None:
         """Make it zero, and every parameter's `.grad` a part of it."""
@@ -154,7 +154,7 @@ class FlatReducer(_Reducer):
         super().__init__(accelerator, objective, 1 / batch_size)
         self._group = process_group
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
-        self._gradient = FlatGradient(list(objective.parameters()))
+        self._gradient = FlatGradient(objective)
 
     def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
@@ -181,7 +181,7 @@ class ExactReducer(_Reducer):
         self._group = process_group
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
         self.limit = 2.0**63 / FIXED_POINT / config.micro_batches
-        self._gradient = FlatGradient(list(objective.parameters()))
+        self._gradient = FlatGradient(objective)
         # The last entry counts the micro-batches with a gradient out of range.
         size = len(self._gradient.vector) + 1
         self._total = torch.zeros(size, dtype=torch.int64, device=process_group.device)
@@ -222,10 +222,11 @@ def build_reducer(
     """Build the gradient reducer that a config names.
 
     On CUDA without a loss scale, steps can be captured. There `ddp` is a sum of one vector, whether they are or not,
-    so that both have the same bits.
+    so that both have the same bits; but for parameters of other types than float32, which one vector can't hold.
     """
+    can_be_captured = process_group.device.type == "cuda" and accelerator.scaler is None
     match config.reduce:
-        case "ddp" if process_group.device.type == "cuda" and accelerator.scaler is None:
+        case "ddp" if can_be_captured and {parameter.dtype for parameter in objective.parameters()} == {torch.float32}:
             return FlatReducer(accelerator, objective, config.batch_size, process_group)
         case "ddp":
             return DDPReducer(accelerator, objective, config.batch_size)

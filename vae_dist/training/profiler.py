@@ -43,7 +43,8 @@ def profiled(trace: Path, report: Callable[[Table | str], None]) -> Iterator[Cal
 
 def gpu_share(events: Iterable[Any]) -> float | None:
     """Return the share of the profiled steps in which a GPU computed or copied; None where there is no GPU."""
-    on_gpu, steps = [], []
+    on_gpu: list[tuple[float, float]] = []
+    steps: list[tuple[float, float]] = []
     for event in events:
         interval = (event.time_range.start, event.time_range.end)
         if event.name.startswith("ProfilerStep"):

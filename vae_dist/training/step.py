@@ -60,7 +60,7 @@ class TrainStep:
         self._state, self._reducer, self._optim, self._scaler = state, reducer, optim, accelerator.scaler
         self._parameters: list[Tensor] = list(state.model.parameters())
         # Tensors: torch.compile makes new code for every new number, and soon gives up; a captured step has old ones.
-        self._beta, self._ema_weight = torch.zeros(2, device=self._parameters[0].device).unbind()
+        self._beta, self._ema_weight = (torch.zeros((), device=self._parameters[0].device) for _ in range(2))
 
     def __call__(self, batch: Batch, scheduled: Scheduled) -> StepResult:
         """Take the step of a batch."""
