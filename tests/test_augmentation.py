@@ -39,8 +39,7 @@ IMAGES = torch.arange(2 * 4 * 5, dtype=torch.uint8).view(1, 2, 4, 5)
 
 def augmented(augmentation: Augmentation, images: Tensor, seed: int, step: int, batch_size: int, start: int) -> Tensor:
     """Augment images at consecutive positions of the global batch of a step."""
-    positions = range(start, start + len(images))
-    return augmentation(images, augmentation.uniforms(seed, step, batch_size, positions, CPU))
+    return augmentation(images, augmentation.choose(images, seed, step, batch_size, start))
 
 
 def one_by_one(augmentation: Augmentation, images: Tensor, seed: int, step: int, start: int) -> Tensor:
@@ -51,7 +50,7 @@ def one_by_one(augmentation: Augmentation, images: Tensor, seed: int, step: int,
     for image, (up, left, mirrored) in zip(images, uniforms[:, start:].T.tolist(), strict=False):
         top, first = int(up * (images.shape[2] - height + 1)), int(left * (images.shape[3] - width + 1))
         part = image[:, top : top + height, first : first + width]
-        augmented.append(part.flip(2) if augmentation.flip and mirrored < 0.5 else part)
+        augmented.append(part.flip(2) if augmentation.flip and mirrored >= 0.5 else part)
     return torch.stack(augmented)
 
 

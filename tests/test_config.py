@@ -71,7 +71,8 @@ def test_a_config_that_was_written_loads_as_an_equal_one(name: str, tmp_path: Pa
 
 def test_a_written_config_has_every_kind_and_value() -> None:
     written = yaml.safe_load(Config(model=ConvConfig(prior=FlowPriorConfig(couplings=3))).to_yaml())
-    assert written["data"] == {"name": "digits", "binarize": "dynamic", "val_size": None}
+    own = {"name": "digits", "binarize": "dynamic", "val_size": None}
+    assert written["data"] == own | {"random_flip": False, "random_crop": None}
     assert written["model"]["kind"] == "conv"
     assert written["model"]["prior"] == {"kind": "flow", "couplings": 3, "width": 256}
     assert written["objective"]["kind"] == "elbo"
@@ -121,10 +122,10 @@ def test_sections_can_be_given_as_objects() -> None:
         (("objective={kind: iwae, free_bits: 1}",), "objective.kind iwae has no free_bits, but elbo has."),
         (("objective.doubly_reparameterized=true",), "kind elbo has no doubly_reparameterized, but iwae has."),
         (("optim={kind: sgd, betas: [0.5, 0.9]}",), "unknown key optim.betas: optim.kind sgd has no betas, but adamw"),
-        (("data=mnist", "data.size=28"), "unknown key data.size: data.name mnist has no size, but folder has."),
+        (("data=mnist", "data.size=28"), "unknown key data.size: data.name mnist has no size, but celeba, folder"),
         (
             ("data.root=pictures",),
-            "data.name digits has no root, but mnist, fashion-mnist, binarized-mnist, folder ",
+            "data.name digits has no root, but mnist, fashion-mnist, binarized-mnist, cifar10, ",
         ),
         (
             ("data={name: binarized-mnist, val_size: 5}",),
@@ -172,6 +173,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(override: str, exp
         ("model.prior=flwo", "model.prior.kind is 'flwo'; it should be {model.prior}: did you mean flow?"),
         ("data=imagenet", "data.name is 'imagenet'; it should be {data}. Other sets are read as a folder of pictures"),
         ("data.name=mnsit", "data.name is 'mnsit'; it should be {data}: did you mean mnist?"),
+        ("data=cifar-10", "data.name is 'cifar-10'; it should be {data}: did you mean cifar10?"),
+        ("data=CelebA", "data.name is 'CelebA'; it should be {data}: did you mean celeba?"),
+        ("data=hf", "data.name is 'hf'; it should be {data}: did you mean huggingface?"),
+        ("data=npz", "data.name is 'npz'; it should be {data}: did you mean array?"),
+        ("data=imagefolder", "data.name is 'imagefolder'; it should be {data}: did you mean folder?"),
         ("data=Fashion_MNIST", "data.name is 'Fashion_MNIST'; it should be {data}: did you mean fashion-mnist?"),
         ("optim=adam", "optim.kind is 'adam'; it should be {optim}: did you mean adamw?"),
         ("model.prior=gaussian", "model.prior.kind is 'gaussian'; it should be {model.prior}: did you mean normal?"),
@@ -289,7 +295,8 @@ def test_a_whole_number_can_have_an_exponent(written: str, steps: int, tmp_path:
         ("quickstart.yaml", "did you mean quickstart?"),
         ("config.yml", "did you mean config.yaml?"),
         ("conv", "did you mean --set model=conv?"),
-        ("cifar10", "For pictures of your own, train folder --set data.root=FOLDER."),
+        ("cifar10", "did you mean --set data=cifar10?"),
+        ("lsun", "For pictures of your own, train folder --set data.root=FOLDER."),
         ("seed=3", "did you mean --set seed=3?"),
         ("run", "it is a run, and `train run/config.yaml --out run` goes on with it"),
     ],

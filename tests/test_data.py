@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from vae_dist.config import BinarizedMnistConfig, DigitsConfig, MnistConfig, parse_config
-from vae_dist.data import Dataset, load_dataset, to_unit
+from vae_dist.data import Dataset, load_dataset, memory, to_unit
 from vae_dist.data.digits import FILE
 from vae_dist.data.idx import read_idx_images
 from vae_dist.data.memory import memory_for_data
@@ -258,3 +258,24 @@ def test_dynamic_binarization_turns_a_pixel_on_with_its_probability() -> None:
 def test_a_lack_of_memory_for_data_names_the_data(error: Exception) -> None:
     with pytest.raises(OutOfMemoryError, match="not enough memory for the data"), memory_for_data():
         raise error
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "most"),
+    [
+        ("MemTotal: 99 kB\nMemAvailable:  8 kB\n", "max\n", 8192),
+        ("MemAvailable:  8 kB\n", "5000\n", 5000),
+        ("", "7", 7),
+    ],
+)
+def test_no_more_is_read_than_memory_or_a_container_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meminfo: str, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "limit")
+    memory.check_room(1 << 60)  # nothing is known
+    (tmp_path / "meminfo").write_text(meminfo)
+    (tmp_path / "limit").write_text(limit)
+    memory.check_room(most)
+    with pytest.raises(OutOfMemoryError, match="The images take"):
+        memory.check_room(most + 1)

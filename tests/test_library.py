@@ -19,7 +19,7 @@ from vae_dist import Config, evaluate, load_model, train
 from vae_dist.config import DEFAULT_CONFIG, DigitsConfig, GivenDataConfig, load_config, shipped_configs
 from vae_dist.data import ResidentDataset, load_dataset
 from vae_dist.data.given import as_dataset
-from vae_dist.errors import UsageError, UserError
+from vae_dist.errors import OutOfMemoryError, UsageError, UserError
 from vae_dist.models import FlatModel, ImageShape, initial_model
 from vae_dist.runs.run import Run
 from vae_dist.training.entry import _read
@@ -83,6 +83,9 @@ def test_pictures_in_colour_get_their_channels_first() -> None:
         (BYTES[0, 0], "shape"),
         ({"test": BYTES}, "splits test: give train"),
         ({"train": BYTES, "dev": BYTES}, "splits train, dev"),
+        ([], "no images"),
+        ([{"image": BYTES[0]}], "gives a dict for an image"),
+        ([BYTES[0], BYTES[1] / 254.5], "holds float32"),
         (7, "data is a int"),
         ([BYTES[0], BYTES[0, :, :3]], "no common shape"),
     ],
@@ -90,6 +93,26 @@ def test_pictures_in_colour_get_their_channels_first() -> None:
 def test_images_that_cannot_be_used_are_refused_in_one_sentence(data: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         as_dataset(data, GivenDataConfig())
+
+
+def test_splits_may_be_torch_datasets() -> None:
+    splits = {"train": TensorDataset(BYTES), "val": TensorDataset(BYTES[:7], torch.zeros(7))}
+    dataset = as_dataset(splits, GivenDataConfig(binarize="none"))
+    assert torch.equal(dataset.images("train", range(40)), BYTES)
+    assert torch.equal(dataset.images("val", range(7)), BYTES[:7])
+
+
+def test_a_torch_dataset_larger_than_memory_is_refused_after_its_first_image() -> None:
+    class Endless(torch.utils.data.Dataset[Tensor]):
+        def __len__(self) -> int:
+            return 1 << 40
+
+        def __getitem__(self, place: int) -> Tensor:
+            assert place == 0
+            return BYTES[place]
+
+    with pytest.raises(OutOfMemoryError, match=r"take 30,720\.0 GiB .* are available\. .*data\.resident off"):
+        as_dataset(Endless(), GivenDataConfig())
 
 
 def test_a_run_with_given_images_and_model_goes_on_when_they_are_given_again(tmp_path: Path) -> None:

@@ -82,12 +82,13 @@ def test_a_metric_added_to_a_loss_is_logged_shown_and_kept_in_checkpoints(
     monkeypatch.setattr("vae_dist.losses.elbo.elbo_metrics", with_another)
     output = io.StringIO()
     train(config(3), tmp_path / "run", console=Console(file=output, width=200))
-    (line,) = [line for line in read_lines(tmp_path / "run") if "split" not in line]
+    first, line = (line for line in read_lines(tmp_path / "run") if "split" not in line)
+    assert first["twice_the_rate"] == pytest.approx(2 * first["rate"])
     assert line["twice_the_rate"] == pytest.approx(2 * line["rate"])
     assert f" nats  twice_the_rate {line['twice_the_rate']:.4g}" in output.getvalue()
-    assert Run(tmp_path / "run").metrics()["twice_the_rate"] == [line["twice_the_rate"]]
+    assert Run(tmp_path / "run").metrics()["twice_the_rate"] == [first["twice_the_rate"], line["twice_the_rate"]]
     window = Checkpoint.open(tmp_path / "run" / "checkpoints" / "step-00000002").state.window
-    assert window.steps == 2
+    assert window.steps == 1  # the first step is logged by itself
     assert window.sums["twice_the_rate"] == pytest.approx(2 * window.sums["rate"])
 
 

@@ -86,6 +86,15 @@ def test_what_has_changed_is_decoded_again(tmp_path: Path, change: str) -> None:
     assert len(list(packs_folder().glob("*/manifest.json"))) == 2
 
 
+def test_files_of_other_content_and_the_same_size_and_time_are_decoded_again(tmp_path: Path) -> None:
+    for level in (10, 20):
+        file = tmp_path / "pictures" / "a.bmp"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4), level).save(file)
+        os.utime(file, ns=(0, 0))  # as programs do that unpack an archive
+        assert (every_image(load(tmp_path / "pictures"))["train"] == level).all()
+
+
 def test_pixels_in_memory_and_in_files_are_the_same(tmp_path: Path) -> None:
     root = draw(tmp_path / "pictures", 30)
     resident, stored = (load(root, resident=where) for where in ("on", "off"))
@@ -211,9 +220,15 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         load(draw(tmp_path / "pictures", 3))
 
 
+@pytest.mark.parametrize("shuffle", ["full", "blocks"])
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
-def test_a_run_that_reads_files_has_the_bits_of_one_in_memory(tmp_path: Path, binarize: str) -> None:
-    data = {"name": "folder", "root": draw(tmp_path / "pictures", 30), "size": 6, "binarize": binarize}
+def test_a_run_that_reads_files_has_the_bits_of_one_in_memory(
+    tmp_path: Path, binarize: str, shuffle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_dist.data.sampler.BLOCK_BYTES", 3 * 6 * 6 * 2)
+    monkeypatch.setattr("vae_dist.data.sampler.BLOCKS_IN_WINDOW", 4)
+    root = draw(tmp_path / "pictures", 30)
+    data = {"name": "folder", "root": root, "size": 6, "binarize": binarize, "shuffle": shuffle}
     runs = [
         train(
             {

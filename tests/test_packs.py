@@ -14,6 +14,8 @@ from vae_dist.config import Split
 from vae_dist.data.packs.dataset import SMALL_BYTES, PackedDataset, is_resident, open_pack
 from vae_dist.data.packs.manifest import MANIFEST, Manifest
 from vae_dist.data.packs.shards import write_shard
+from vae_dist.data.read_ahead import ReadAhead
+from vae_dist.data.sampler import Blocks, batch_indices
 from vae_dist.errors import UsageError, UserError
 
 PIXELS = torch.randint(0, 256, (20, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -201,3 +203,44 @@ def test_a_set_may_have_more_files_than_a_process_has_open_at_first(tmp_path: Pa
         assert open_pack(pack, resident=False).size("train") == 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_neighbouring_pictures_are_read_ahead_over_the_ends_of_shards(
+    pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system is asked for are the bytes of these pictures, and no others."""
+    asked: list[bytes] = []
+    monkeypatch.setattr(
+        os,
+        "posix_fadvise",
+        lambda file, start, length, advice: asked.append(os.pread(file, length, start)),
+        raising=False,
+    )
+    dataset = open_pack(pack, resident=False)
+    dataset.read_ahead("train", range(6, 17))
+    expected = [PIXELS[6:8], GREY, PIXELS[8:10]]
+    assert asked == [part.numpy().tobytes() for part in expected]
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_an_order_in_blocks_has_each_block_read_once_and_before_its_images(
+    pack: Path, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    """From the beginning, or by a resume in the middle of a window."""
+    ahead: list[int] = []
+    monkeypatch.setattr(PackedDataset, "read_ahead", lambda self, split, images: ahead.extend(images))
+    dataset, size, batch, blocks = open_pack(pack, resident=False), 27, 4, Blocks(3, 4)
+    read_ahead = ReadAhead(dataset, 0, blocks)
+    for step in range(start, start + 20):
+        read_ahead(step * batch)
+        assert set(batch_indices(0, step, batch, size, 0, batch, blocks).tolist()) <= set(ahead[-2 * 12 - batch :])
+    assert len(ahead) <= 21 * batch + 2 * 12
+    first = 0 if start == 0 else 18  # images that are left of the epoch when its second window of three begins
+    assert all(sorted(ahead[first + skip : first + skip + size]) == list(range(size)) for skip in (0, size))
+
+
+def test_a_set_of_few_blocks_is_not_read_ahead_for_epochs(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead: list[int] = []
+    monkeypatch.setattr(PackedDataset, "read_ahead", lambda self, split, images: ahead.extend(images))
+    ReadAhead(open_pack(pack, resident=False), 0, Blocks(10, 1024))(0)
+    assert 27 <= len(ahead) <= 37

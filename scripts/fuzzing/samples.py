@@ -101,7 +101,15 @@ def _train(folder: Path) -> None:
     from vae_dist.data.packs.pack_folder import pack_folder
 
     pack_folder(
-        folder / "set", folder / "pack", (SIDE, SIDE), None, skip=False, shard_bytes=1000, on_progress=lambda *_: None
+        folder / "set",
+        folder / "pack",
+        (SIDE, SIDE),
+        levels=None,
+        method="crop",
+        background=0,
+        skip=False,
+        shard_bytes=1000,
+        on_progress=lambda *_: None,
     )
     (folder / "pack" / ".lock").unlink()
     for kind in MODELS:

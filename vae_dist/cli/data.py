@@ -26,7 +26,10 @@ data.command()(inspect)
 @handle_errors
 @rank_zero_only
 def pack(
-    pictures: Annotated[Path, typer.Argument(help="Folder of pictures; its subfolders train, val, test are splits.")],
+    pictures: Annotated[
+        Path,
+        typer.Argument(help="Folder or archive (.zip, .tar) of pictures; its folders train, val, test are splits."),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder of the packed set.")],
     size: Annotated[
         str | None, typer.Option(metavar="SIDE|HxW", help="Bring pictures to these pixels.", show_default="their own")

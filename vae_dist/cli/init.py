@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 @handle_errors
 @rank_zero_only
 def init(
-    path: Annotated[Path, typer.Argument(help="Folder of pictures, or of a packed set.")],
+    path: Annotated[
+        Path, typer.Argument(help="Folder or archive (.zip, .tar) of pictures, or folder of a packed set.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Config to write; none is overwritten.", show_default="NAME.yaml, by the folder's name"),
+        typer.Option(help="Config to write; none is overwritten.", show_default="NAME.yaml, by its name"),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -37,7 +39,7 @@ def init(
     from vae_dist.runs.first_config import first_config, plan_for
 
     console, folder = Console(), expanded(path)
-    target = out or Path(f"{folder.resolve().name or 'pictures'}.yaml")
+    target = out or Path(f"{_name(folder) or 'pictures'}.yaml")
     _refuse_to_overwrite(target)
     images = _images(folder, console)
     plan = plan_for(images)
@@ -57,6 +59,12 @@ def _images(folder: Path, console: "Console") -> "Images":
         return images_of_pack(folder)
     with reading(console) as show:
         return images_of_folder(survey(find_pictures(folder), show), folder)
+
+
+def _name(folder: Path) -> str:
+    """Return the name of a folder, or that of an archive without its suffix."""
+    place = folder.resolve()
+    return place.stem if place.is_file() else place.name
 
 
 def _refuse_to_overwrite(target: Path) -> None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @handle_errors
 @rank_zero_only
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Folder of pictures, or of a packed set.")],
+    path: Annotated[
+        Path, typer.Argument(help="Folder or archive (.zip, .tar) of pictures, or folder of a packed set.")
+    ],
     out: Annotated[Path, typer.Option(help="Contact sheet to write: up to 64 of the pictures.")] = IMAGES
     / "inspect.png",
     debug: Debug = False,

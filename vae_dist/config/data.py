@@ -13,9 +13,20 @@ Binarize = Annotated[
     Binarization,
     Field(description="dynamic: a fresh Bernoulli draw at every use; static: one fixed draw; none: levels as they are"),
 ]
+Colours = Annotated[Literal["none"], Field(description="colours are modelled as they are")]
+Size = Annotated[
+    Side | tuple[Side, Side] | None,
+    Field(description="pixels: the side, or [height, width]; null: the pictures' own"),
+]
 Root = Annotated[Path | None, Field(description="folder to look in before VAE_DIST_DATA and the cache")]
 Resident = Annotated[
     Switch, Field(description="keep all pixels in memory (on a GPU, in its own); auto: if they take a gibibyte or less")
+]
+Shuffle = Annotated[
+    Literal["full", "blocks"],
+    Field(
+        description="full: any order; blocks: by blocks of neighbours, for sets on a disk that are larger than memory"
+    ),
 ]
 ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
@@ -99,21 +110,44 @@ class BinarizedMnistConfig(Kind):
     random_crop: RandomCrop = None
 
 
-class FolderConfig(Kind):
-    """The pictures in a folder."""
+class CifarConfig(Kind):
+    """CIFAR-10 or CIFAR-100, in colour."""
 
-    builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
+    builder: ClassVar[str] = "vae_dist.data.cifar:load_cifar"
 
-    name: Literal["folder"] = "folder"
-    root: Path | None = Field(None, description="where the pictures are")
-    size: Side | tuple[Side, Side] | None = Field(
-        None, description="pixels: the side, or [height, width]; null: the pictures' own"
-    )
+    name: Literal["cifar10", "cifar100"] = Field("cifar10", description="which of the two sets")
+    root: Root = None
+    binarize: Colours = "none"
+    val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
+
+
+class SvhnConfig(Kind):
+    """SVHN's house numbers, in colour."""
+
+    builder: ClassVar[str] = "vae_dist.data.svhn:load_svhn"
+
+    name: Literal["svhn"] = "svhn"
+    root: Root = None
+    binarize: Colours = "none"
+    val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
+
+
+class PicturesConfig(Kind):
+    """The keys that every set of picture files has."""
+
+    name: str
+    root: Path | None = None
+    size: Size = None
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
     fit: Fit = "crop"
     background: GreyLevel = 0
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
+    shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
     random_flip: RandomFlip = False
@@ -125,6 +159,37 @@ class FolderConfig(Kind):
         return sides(self.size)
 
 
+class FolderConfig(PicturesConfig):
+    """The pictures in a folder."""
+
+    builder: ClassVar[str] = "vae_dist.data.folder:load_folder"
+
+    name: Literal["folder"] = "folder"
+    root: Path | None = Field(None, description="folder of the pictures, or .zip or .tar file of them")
+
+
+class CelebaConfig(PicturesConfig):
+    """CelebA's faces, in colour."""
+
+    builder: ClassVar[str] = "vae_dist.data.celeba:load_celeba"
+
+    name: Literal["celeba"] = "celeba"
+    root: Root = None
+    size: Size = 64
+    binarize: Colours = "none"
+
+
+class HuggingFaceConfig(PicturesConfig):
+    """The pictures in a data set of Hugging Face."""
+
+    builder: ClassVar[str] = "vae_dist.data.huggingface:load_huggingface"
+
+    name: Literal["huggingface"] = "huggingface"
+    root: Path | None = Field(None, description="folder that save_to_disk made, or the set's name on the Hub")
+    revision: str | None = Field(None, description="commit, tag or branch on the Hub; null: the latest")
+    column: str | None = Field(None, description="with the pictures; null: the only one that has any")
+
+
 class PackedConfig(Kind):
     """A set that `vae-dist data pack` made."""
 
@@ -133,6 +198,22 @@ class PackedConfig(Kind):
     name: Literal["packed"] = "packed"
     root: Path | None = Field(None, description="folder of the packed set")
     resident: Resident = "auto"
+    shuffle: Shuffle = "full"
+    binarize: Binarize = "dynamic"
+    val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
+
+
+class ArrayConfig(Kind):
+    """Images in a file of arrays."""
+
+    builder: ClassVar[str] = "vae_dist.data.array:load_array"
+
+    name: Literal["array"] = "array"
+    root: Path | None = Field(None, description="the file: .npy, .npz or .safetensors")
+    resident: Resident = "auto"
+    shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
     random_flip: RandomFlip = False
@@ -152,6 +233,16 @@ class GivenDataConfig(Kind):
 
 
 DataConfig = Annotated[
-    DigitsConfig | MnistConfig | BinarizedMnistConfig | FolderConfig | PackedConfig | GivenDataConfig,
+    DigitsConfig
+    | MnistConfig
+    | BinarizedMnistConfig
+    | CifarConfig
+    | SvhnConfig
+    | CelebaConfig
+    | FolderConfig
+    | HuggingFaceConfig
+    | PackedConfig
+    | ArrayConfig
+    | GivenDataConfig,
     Kinds(default="digits", key="name", group="vae_dist.datasets"),
 ]

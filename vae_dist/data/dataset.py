@@ -1,6 +1,5 @@
 """The datasets that training and evaluation read: images by split and index, as bytes."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -10,6 +9,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.config import Binarization
+from vae_dist.data.digests import digest_of_images
 from vae_dist.data.fitting import Rule
 from vae_dist.data.memory import memory_for_data
 from vae_dist.errors import UsageError
@@ -118,10 +118,7 @@ class ResidentDataset:
 
     def digest(self, split: str) -> str:
         """Return the SHA-256 of a split's pixels."""
-        digest = hashlib.sha256()
-        for part in self._split(split).split(HASHED_AT_ONCE):  # so that a signal needn't wait for all
-            digest.update(part.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return digest_of_images(self._split(split).split(HASHED_AT_ONCE))
 
     def hold_out(self, count: int) -> "ResidentDataset":
         """Return the dataset with the last `count` images of train as the split "val".

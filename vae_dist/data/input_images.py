@@ -12,6 +12,7 @@ from vae_dist.data.cropped import centre_crop
 from vae_dist.data.fitting import Rule
 from vae_dist.data.memory import memory_for_data
 from vae_dist.data.pictures import decode_picture
+from vae_dist.data.search_path import expanded
 
 
 @memory_for_data()
@@ -23,7 +24,7 @@ def read_images(paths: Sequence[Path], image_shape: tuple[int, int, int], rule: 
         image_shape: of the model's images: the centres of those that the rule gives.
         rule: by which the model's training pictures were fitted.
     """
-    decoded = [decode_picture(path, rule, image_shape[0]) for path in paths]
+    decoded = [decode_picture(expanded(path), rule, image_shape[0]) for path in paths]
     for path, picture in zip(paths, decoded, strict=True):
         if told := picture.remarks.in_words():
             warnings.warn(f"{path}: {told}.", stacklevel=2)

@@ -13,7 +13,9 @@ from torch import Tensor
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.dataset import Dataset
 from vae_dist.data.parts import Part, PartMaker, Share
-from vae_dist.data.sampler import batch_indices
+from vae_dist.data.read_ahead import ReadAhead
+from vae_dist.data.sampler import Blocks, batch_indices
+from vae_dist.data.stored import StoredDataset
 from vae_dist.rng import micro_batch_seeds, seeded
 
 
@@ -55,6 +57,7 @@ class Loader:
         steps: to give batches for.
         device: to give them on.
         augmentation: of the images, if any.
+        blocks: in which an epoch goes through the images; None for a full permutation.
         ahead: how many steps the images are fetched ahead, in a thread, where they don't lie in memory.
     """
 
@@ -71,24 +74,28 @@ class Loader:
         steps: range,
         device: torch.device,
         augmentation: Augmentation | None = None,
+        blocks: Blocks | None = None,
         ahead: int = 0,
     ) -> None:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
         self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
         self._micro_size = batch_size // micro_batches
-        self._steps, self._augmentation, self._ahead = steps, augmentation, ahead
+        self._steps, self._augmentation, self._blocks, self._ahead = steps, augmentation, blocks, ahead
         self._make = PartMaker(self._micro_size, noise_size, dataset.binarization == "dynamic", augmentation)
         self._generators = [torch.Generator(device) for _ in range(max(map(len, passes), default=0))]
+        self._read_ahead = ReadAhead(dataset, seed, blocks) if blocks and isinstance(dataset, StoredDataset) else None
 
     def __iter__(self) -> Iterator[Batch]:
         if self._ahead == 0:
             yield from map(self.batch, self._steps)
             return
         with ThreadPoolExecutor(1) as thread:
-            coming = deque(thread.submit(self._images, step) for step in self._steps[: self._ahead])
+            coming = deque(thread.submit(self._next_images, step) for step in self._steps[: self._ahead])
             for place, step in enumerate(self._steps):
                 images = coming.popleft().result()
-                coming.extend(thread.submit(self._images, later) for later in self._steps[place + self._ahead :][:1])
+                coming.extend(
+                    thread.submit(self._next_images, later) for later in self._steps[place + self._ahead :][:1]
+                )
                 yield self._batch(step, images)
 
     def batch(self, step: int) -> Batch:
@@ -106,26 +113,27 @@ class Loader:
         shares = [self._share(step, *part) for part in zip(self._passes, images, strict=True)]
         return Batch(step, self._samples_at(step), shares, self._make, self._generators)
 
+    def _next_images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
+        """Fetch the images of the step that comes next, having those read that come soon."""
+        if self._read_ahead is not None:
+            self._read_ahead(step * self._batch_size)
+        return self._images(step)
+
     def _images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
         """Fetch the images of every pass of a step."""
         return [self._fetch(step, micro_batches) for micro_batches in self._passes]
 
     def _fetch(self, step: int, micro_batches: range) -> UInt8[Tensor, "_ c h w"]:
-        positions = self._positions(micro_batches)
-        indices = batch_indices(
-            self._seed, step, self._batch_size, self._dataset.size("train"), positions.start, positions.stop
-        )
+        start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
+        size = self._dataset.size("train")
+        indices = batch_indices(self._seed, step, self._batch_size, size, start, stop, self._blocks)
         return self._dataset.images("train", indices)
 
     def _share(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Share:
-        uniforms = None
+        chosen = None
         if self._augmentation:
-            positions = self._positions(micro_batches)
-            uniforms = self._augmentation.uniforms(self._seed, step, self._batch_size, positions, images.device)
+            start = micro_batches.start * self._micro_size
+            chosen = self._augmentation.choose(images, self._seed, step, self._batch_size, start)
         first = step * self._micro_batches  # counted from the beginning of the run
         seeds = micro_batch_seeds(self._seed, range(first + micro_batches.start, first + micro_batches.stop))
-        return Share(images, uniforms, seeds)
-
-    def _positions(self, micro_batches: range) -> range:
-        """Return the positions in the global batch of consecutive micro-batches."""
-        return range(micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size)
+        return Share(images, chosen, seeds)

@@ -2,14 +2,12 @@
 
 import secrets
 import shutil
-import socket
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from vae_dist.config import MnistConfig
 from vae_dist.data.dataset import Dataset, ResidentDataset
+from vae_dist.data.downloads import download
 from vae_dist.data.idx import read_idx_images
 from vae_dist.data.search_path import cache_folder, search_path
 from vae_dist.data.splits import finish_splits
@@ -25,7 +23,6 @@ KNOWN_PIXELS = {
     0xAE65DCCD: "fashion-mnist",
     0x12728439: "fashion-mnist",
 }
-DOWNLOAD_TIMEOUT_S = 30
 
 
 def load_mnist(config: MnistConfig) -> Dataset:
@@ -69,47 +66,28 @@ def _find(name: str, root: Path | None) -> Path | None:
 
 
 def _download(name: str, root: Path | None) -> Path:
-    """Download with torchvision into a temporary folder of the cache, then rename it; one process at a time."""
     target = cache_folder() / name
-    try:
-        with _one_at_a_time(cache_folder()):
-            if len(_files_in(target)) < len(FILES):
-                _fetch(TORCHVISION_CLASSES[name], target)
-    except (ImportError, RuntimeError, OSError) as error:
-        looked_at = "\n".join(f"  {place}" for place in search_path(root))
-        raise UserError(
-            f"{name} was not found and can't be downloaded ({_first_line(error)}). These places were looked at:\n"
-            f"{looked_at}\nPut {' and '.join(f'{stem}.gz' for stem in FILES.values())} into one of them, in a folder "
-            f"named {name}, or name their folder with --set data.root=FOLDER."
-        ) from error
+
+    def fetch() -> None:
+        if len(_files_in(target)) < len(FILES):
+            _fetch(TORCHVISION_CLASSES[name], target)
+
+    remedy = (
+        f"Put {' and '.join(f'{stem}.gz' for stem in FILES.values())} into one of them, in a folder named {name}, "
+        "or name their folder with --set data.root=FOLDER."
+    )
+    download(name, root, fetch, remedy)
     return target
 
 
 def _fetch(torchvision_class: str, target: Path) -> None:
+    """Download with torchvision into a temporary folder of the cache, then rename it."""
     from torchvision import datasets  # seconds of import, for this one job
 
     temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")
-    default_timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
         getattr(datasets, torchvision_class)(root=temporary, download=True)
         shutil.rmtree(target, ignore_errors=True)
         (temporary / torchvision_class / "raw").rename(target)
     finally:
-        socket.setdefaulttimeout(default_timeout)
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let only one process of this host in at a time."""
-    import fcntl  # not on Windows, where data has to be put in place by hand
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "download.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".: ")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vae_dist.data.augmentation import Augmentation
@@ -17,7 +17,7 @@ class Share(NamedTuple):
     """What one forward pass is made from."""
 
     images: UInt8[Tensor, "batch c stored_h stored_w"]  # as they are stored
-    uniforms: Float64[Tensor, "3 batch"] | None  # that say how each is augmented
+    chosen: Int64[Tensor, "3 batch"] | None  # what augmentation does to each
     seeds: list[int]  # of the noise of each micro-batch
 
 
@@ -56,8 +56,8 @@ class PartMaker:
             generators: one for each micro-batch, seeded as the share says.
         """
         images = share.images
-        if self.augmentation and share.uniforms is not None:
-            images = self.augmentation(images, share.uniforms)
+        if self.augmentation and share.chosen is not None:
+            images = self.augmentation(images, share.chosen)
         noise = training_noise(
             generators,
             micro_size=self.micro_size,

@@ -10,7 +10,9 @@ from pathlib import PurePath
 from typing import get_args
 
 from vae_dist.config import Split
-from vae_dist.data.picture_files import Listing, describe, list_pictures, read_folder
+from vae_dist.data.picture_disk import Disk
+from vae_dist.data.picture_files import Listing, describe
+from vae_dist.data.picture_trees import Tree, list_pictures
 from vae_dist.data.pictures import SUFFIXES
 from vae_dist.data.remarks import counted
 from vae_dist.errors import UsageError, UserError
@@ -23,7 +25,19 @@ WORDS = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
     **dict.fromkeys(("eval", "evaluation", "holdout"), UNCLEAR),
 }
-FILLERS = {"", "data", "image", "images", "img", "imgs", "photos", "pictures", "set", "split"}  # as in train_images
+FILLERS = {
+    "",
+    "data",
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "photos",
+    "pictures",
+    "set",
+    "split",
+    "x",
+}  # as in train_images
 WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 MOST_NAMES = 3
 
@@ -50,18 +64,23 @@ class _Level:
         return [folder for folder, listing in self.below.items() if listing.pictures]
 
 
-def find_splits(root: str) -> Splits:
+def find_splits(root: str, tree: Tree | None = None) -> Splits:
     """Find the pictures below a folder: of its subfolders that are named like splits, or else all as the split "train".
 
     Where all pictures lie in one subfolder, the splits may be in there.
+
+    Args:
+        root: path of the folder.
+        tree: that it is in; the disk's unless given.
 
     Raises:
         UsageError: the folder can be read in two ways.
         UserError: there is no picture, or a folder can't be read.
     """
-    level = _first_with_a_choice(root)
+    tree = tree or Disk()
+    level = _first_with_a_choice(tree, root)
     folders: dict[Split, str] = _splits_among(level) or {"train": root}
-    listings = {split: level.below.get(folder) or list_pictures(folder) for split, folder in folders.items()}
+    listings = {split: level.below.get(folder) or list_pictures(tree, folder) for split, folder in folders.items()}
     for split, folder in folders.items():
         if not listings[split].pictures:
             over = describe(listings[split].passed_over.values())
@@ -95,22 +114,23 @@ def splits_by_name(folders: Iterable[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _first_with_a_choice(root: str) -> _Level:
+def _first_with_a_choice(tree: Tree, root: str) -> _Level:
     """Follow folders that hold nothing but one folder of pictures, unless that is named like a split."""
-    level, seen = _read_level(root), set[str]()
+    level, seen = _read_level(tree, root), set[str]()
     while len(level.filled) == 1 and not level.files.pictures and not splits_by_name(level.filled):
         (only,) = level.filled
-        if os.path.realpath(only) in seen:
+        if tree.real_path(only) in seen:
             break
-        seen.add(os.path.realpath(only))
-        above, level = level, _read_level(only)
+        seen.add(tree.real_path(only))
+        above, level = level, _read_level(tree, only)
         level.files.passed_over |= above.files.passed_over
     return level
 
 
-def _read_level(path: str) -> _Level:
-    folder = read_folder(path)
-    return _Level(path, folder.files, {sub: list_pictures(sub) for sub in [*folder.folders, *folder.linked_folders]})
+def _read_level(tree: Tree, path: str) -> _Level:
+    folder = tree.read_folder(path)
+    below = {sub: list_pictures(tree, sub) for sub in [*folder.folders, *folder.linked_folders]}
+    return _Level(path, folder.files, below)
 
 
 def _splits_among(level: _Level) -> dict[Split, str]:

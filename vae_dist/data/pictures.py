@@ -5,8 +5,9 @@ Without torch, which takes seconds to import: packing does this in processes of 
 
 import struct
 import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -76,7 +77,7 @@ class Decoded(NamedTuple):
     remarks: Remarks
 
 
-def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | None = None) -> Source:
+def open_picture(source: Path | BytesIO, name: str | None = None, side: int | None = None) -> Source:
     """Open a picture of any common format and mode.
 
     Args:
@@ -110,7 +111,7 @@ def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | N
         raise UserError(f"{name} is no image that can be read: {error}.") from error
 
 
-def decode_picture(source: Path | BinaryIO, rule: Rule, channels: int = 3, name: str | None = None) -> Decoded:
+def decode_picture(source: Path | BytesIO, rule: Rule, channels: int = 3, name: str | None = None) -> Decoded:
     """Read a picture, and fit it to a model's images.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from vae_dist.config import Binarization
 from vae_dist.data.binarization import binarize_once
 from vae_dist.data.dataset import ResidentDataset
-from vae_dist.data.packs.dataset import PackedDataset
+from vae_dist.data.stored import StoredDataset
 from vae_dist.errors import UsageError
 
 SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 1000
@@ -18,8 +18,8 @@ def val_size_of_pictures(splits: Mapping[str, Sized]) -> int:
 
 
 def finish_splits(
-    dataset: ResidentDataset | PackedDataset, binarization: Binarization, val_size: int | None, default_val_size: int
-) -> ResidentDataset | PackedDataset:
+    dataset: ResidentDataset | StoredDataset, binarization: Binarization, val_size: int | None, default_val_size: int
+) -> ResidentDataset | StoredDataset:
     """Return the dataset binarized as a config says, with validation images held out at the end of train.
 
     Args:
@@ -32,7 +32,7 @@ def finish_splits(
         UsageError: there is a validation split already, or nothing would be left to train on.
     """
     if binarization == "static":
-        dataset = binarize_once(dataset.in_memory() if isinstance(dataset, PackedDataset) else dataset)
+        dataset = binarize_once(dataset.in_memory() if isinstance(dataset, StoredDataset) else dataset)
     if val_size is not None and "val" in dataset.splits:
         raise UsageError(f"{dataset.name} has a val split of its own: leave data.val_size out.")
     held_out = dataset.hold_out(default_val_size if val_size is None else val_size)

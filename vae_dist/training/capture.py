@@ -112,8 +112,8 @@ class _Recording:
         """Take the step of another batch of the same shapes."""
         for (ours, generators), share in zip(self._inputs, batch.shares, strict=True):
             ours.images.copy_(share.images, non_blocking=True)
-            if ours.uniforms is not None and share.uniforms is not None:
-                ours.uniforms.copy_(share.uniforms, non_blocking=True)
+            if ours.chosen is not None and share.chosen is not None:
+                ours.chosen.copy_(share.chosen, non_blocking=True)
             seeded(generators, share.seeds)
         self._graph.replay()
         return self._result
@@ -123,8 +123,8 @@ class _Recording:
 
 
 def _copy(share: Share) -> Share:
-    uniforms = share.uniforms.clone() if share.uniforms is not None else None
-    return Share(share.images.clone(), uniforms, share.seeds)
+    chosen = share.chosen.clone() if share.chosen is not None else None
+    return Share(share.images.clone(), chosen, share.seeds)
 
 
 def cuda_graphs() -> Callable[[], Graph]:

@@ -16,8 +16,8 @@ from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.cropped import CroppedDataset
 from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Batch, Loader
-from vae_dist.data.packs.dataset import PackedDataset
-from vae_dist.data.sampler import shard
+from vae_dist.data.sampler import Blocks, shard
+from vae_dist.data.stored import StoredDataset
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
@@ -183,7 +183,8 @@ def _build_loader(
         steps=range(start, config.train.steps),
         device=process_group.device,
         augmentation=Augmentation.of(config.data),
-        ahead=BATCHES_AHEAD if isinstance(stored, PackedDataset) and not stored.is_resident else 0,
+        blocks=Blocks.of(stored.image_shape) if getattr(config.data, "shuffle", "full") == "blocks" else None,
+        ahead=BATCHES_AHEAD if isinstance(stored, StoredDataset) and not stored.is_resident else 0,
     )
 
 

@@ -3,7 +3,11 @@
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from vae_dist.data.archives.archive import Archive
+from vae_dist.data.archives.entry import Member
+from vae_dist.errors import UserError
 
 
 class PictureFile(NamedTuple):
@@ -12,19 +16,36 @@ class PictureFile(NamedTuple):
     name: str  # within its set, for display and for the key of the cache
     path: str  # of the file, or of the archive that it is in
     size: int  # bytes
-    changed: int  # when the file was changed last, in nanoseconds
-    offset: int | None = None  # of the first byte in an archive
+    changed: int  # when the file or the archive was changed last, in nanoseconds
+    member: Member | None = None  # where it is in an archive
 
-    def open(self) -> Path | BinaryIO:
-        """Return what Pillow can open."""
-        if self.offset is None:
+    def open(self) -> Path | BytesIO:
+        """Return what Pillow can open.
+
+        Raises:
+            UserError: it can't be read from its archive.
+        """
+        if self.member is None:
             return Path(self.path)
-        with open(self.path, "rb") as archive:  # noqa: PTH123 - a million times
-            archive.seek(self.offset)
-            return BytesIO(archive.read(self.size))
+        try:
+            with open(self.path, "rb") as archive:  # noqa: PTH123 - a million times
+                return BytesIO(self.member.read(archive))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.name} can't be read from {self.path}: {error}.") from error
 
 
 def file_at(path: str, name: str) -> PictureFile:
     """Describe a file on a disk."""
     status = os.stat(path)  # noqa: PTH116 - a million times
-    return PictureFile(name, path, status.st_size, status.st_mtime_ns)
+    return PictureFile(name, path, status.st_size, _last_change(status))
+
+
+def file_in(archive: Archive, path: str, name: str) -> PictureFile:
+    """Describe a file in an archive."""
+    member = archive.members[path]
+    return PictureFile(name, archive.path, member.size, _last_change(archive.status), member)
+
+
+def _last_change(status: os.stat_result) -> int:
+    """Return when a file was changed last: programs that unpack set its content's time, none its inode's."""
+    return max(status.st_mtime_ns, status.st_ctime_ns)

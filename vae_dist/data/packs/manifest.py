@@ -8,8 +8,6 @@ A shard holds `pixels` (n, c, h, w), or for originals `bytes` and `offsets` (n +
 `name_offsets`, and `crc32` (n) of each picture. A grey shard has one channel, also where the set is in colour.
 """
 
-import hashlib
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vae_dist.config import Split
+from vae_dist.data.digests import digest_of
 from vae_dist.data.fitting import Rule
 from vae_dist.errors import UserError
 from vae_dist.json_files import read_bounded
@@ -77,11 +76,6 @@ class Manifest(Part):
     def digest(self, split: Split) -> str:
         """Return a digest of a split's shards, by which a resumed run recognises its data without reading them."""
         return digest_of([shard.sha256 for shard in self.splits[split]])
-
-
-def digest_of(digests: Sequence[str]) -> str:
-    """Return the digest of a sequence of digests."""
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:

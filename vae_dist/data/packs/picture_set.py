@@ -1,17 +1,19 @@
-"""Find the pictures below a folder, choose the size to bring them to, and report those that were left out."""
+"""Find the pictures in a folder or an archive, choose the size to fit them to, and report those that were left out."""
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.config.data import Fit
+from vae_dist.data.archives.archive import FORMATS, Archive, read_archive
 from vae_dist.data.fitting import Rule
 from vae_dist.data.levels import Levels
 from vae_dist.data.packs.decoding import OTHER_SIZE
-from vae_dist.data.packs.files import file_at
+from vae_dist.data.packs.files import file_at, file_in
 from vae_dist.data.packs.packing import Files
 from vae_dist.data.picture_splits import find_splits
 from vae_dist.data.pictures import open_picture
@@ -33,23 +35,34 @@ class PictureSet(NamedTuple):
     origin: str  # what was taken from where, and what was passed over
 
 
-def find_pictures(folder: Path | str) -> PictureSet:
-    """Find the pictures below a folder, in the splits that its subfolders are named like, or else all as one.
+def find_pictures(place: Path | str) -> PictureSet:
+    """Find the pictures in a folder or an archive, in the splits that subfolders are named like, or else all as one.
 
-    Their order scrambles their names, so that the last, which may be held out, are any and not the last class.
+    Their order scrambles their names, so that the last, which may be held out, are any and not the last class. It is
+    the same for a folder and for an archive of it.
 
     Raises:
-        UsageError: the folder can be read in two ways.
-        UserError: there is no such folder, or no picture in it.
+        UsageError: the folders can be read in two ways.
+        UserError: there is no such folder or archive, no picture in it, or the archive can't be read in place.
     """
-    root = expanded(folder)
-    if not root.is_dir():
-        raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): give one with pictures.")
-    found = find_splits(str(root))
+    root = expanded(place)
+    archive = None if root.is_dir() else _archive_of(root)
+    found = find_splits(str(root), archive)
+    describe = partial(file_in, archive) if archive else file_at
     files = {
-        split: [file_at(path, os.path.relpath(path, root)) for path in paths] for split, paths in found.pictures.items()
+        split: [describe(path, os.path.relpath(path, root)) for path in paths]
+        for split, paths in found.pictures.items()
     }
     return PictureSet(root, files, found.summary)
+
+
+def _archive_of(root: Path) -> Archive:
+    """Read the archive that a path is of, or that it leads into, as photos.zip/train does."""
+    for path in (root, *root.parents):
+        if path.is_file():
+            return read_archive(path)
+    kind = "archive" if root.suffix.lower() in FORMATS else "folder"
+    raise UserError(f"There is no {kind} {root} (seen from {Path.cwd()}): give one with pictures.")
 
 
 def fitting_rule(

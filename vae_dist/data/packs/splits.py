@@ -1,4 +1,4 @@
-"""The pictures of one split of a packed set: in its files, or as one tensor on a device."""
+"""The pictures of one split of a packed set, in its files."""
 
 from pathlib import Path
 
@@ -9,9 +9,8 @@ from torch import Tensor
 from vae_dist.config import Split
 from vae_dist.data.packs.manifest import REPAIR, Manifest
 from vae_dist.data.packs.shards import StoredPixels, check_shard
+from vae_dist.data.stored import ResidentSplit, read_rows
 from vae_dist.errors import UserError
-
-READ_AT_ONCE = 4096  # pictures
 
 
 class StoredSplit:
@@ -61,35 +60,17 @@ class StoredSplit:
             rows.index_copy_(0, places, self._of_shard(number, indices.index_select(0, places)))
         return rows
 
+    def read_ahead(self, images: range) -> None:
+        """Ask the system to have neighbouring pictures in its cache soon."""
+        start = 0
+        for shard, stop in zip(self._shards, self._stops.tolist(), strict=True):
+            if start < images.stop and images.start < stop:
+                shard.read_ahead(range(max(0, images.start - start), min(stop, images.stop) - start))
+            start = stop
+
     def _of_shard(self, number: int, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
         first = int(self._stops[number - 1]) if number else 0
         return self._shards[number].rows(indices - first).expand(-1, self._channels, -1, -1)
-
-
-class ResidentSplit:
-    """The pictures of a split as one tensor."""
-
-    def __init__(self, tensor: UInt8[Tensor, "n c h w"]) -> None:
-        self._tensor = tensor
-
-    @property
-    def picture_shape(self) -> tuple[int, int, int]:
-        """Return channels, height and width of every picture."""
-        _, channels, height, width = self._tensor.shape
-        return channels, height, width
-
-    def __len__(self) -> int:
-        return len(self._tensor)
-
-    def rows(self, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
-        """Return some pictures, on the tensor's device."""
-        if self._tensor.is_cuda:  # from pinned memory, or the copy would wait until the device has nothing else to do
-            indices = indices.pin_memory().to(self._tensor.device, non_blocking=True)
-        return self._tensor.index_select(0, indices)
-
-    def to(self, device: torch.device) -> "ResidentSplit":
-        """Return the same pictures on a device."""
-        return ResidentSplit(self._tensor.to(device))
 
 
 def read_split(folder: Path, manifest: Manifest, split: Split) -> ResidentSplit:
@@ -101,7 +82,4 @@ def read_split(folder: Path, manifest: Manifest, split: Split) -> ResidentSplit:
     stored = StoredSplit(folder, manifest, split)
     for record in manifest.splits[split]:
         check_shard(folder / record.file, record)
-    tensor = torch.empty(len(stored), *stored.picture_shape, dtype=torch.uint8)
-    for part in torch.arange(len(stored)).split(READ_AT_ONCE):
-        tensor[part[0] : part[-1] + 1] = stored.rows(part)
-    return ResidentSplit(tensor)
+    return read_rows(stored)

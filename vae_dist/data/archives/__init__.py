@@ -1,0 +1,1 @@
+"""Archives of pictures, read in place: nothing in them is unpacked to the disk."""
