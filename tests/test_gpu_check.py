@@ -71,7 +71,7 @@ def test_runs_that_differ_are_found(tmp_path: Path) -> None:
     (other / "metrics.jsonl").write_bytes((one / "metrics.jsonl").read_bytes())
     with pytest.raises(BrokenPromiseError, match="one and other differ"):
         same_bits(one, other)
-    (same / "metrics.jsonl").open("a").write("{}\n")
+    (same / "metrics.jsonl").write_bytes(b"{}")
     with pytest.raises(BrokenPromiseError, match="one and same differ"):
         same_bits(one, same)
 

@@ -59,6 +59,9 @@ class Loader:
         augmentation: of the images, if any.
         blocks: in which an epoch goes through the images; None for a full permutation.
         ahead: how many steps the images are fetched ahead, in a thread, where they don't lie in memory.
+
+    Attributes:
+        steps: that it gives batches for.
     """
 
     def __init__(
@@ -80,21 +83,21 @@ class Loader:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
         self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
         self._micro_size = batch_size // micro_batches
-        self._steps, self._augmentation, self._blocks, self._ahead = steps, augmentation, blocks, ahead
+        self.steps, self._augmentation, self._blocks, self._ahead = steps, augmentation, blocks, ahead
         self._make = PartMaker(self._micro_size, noise_size, dataset.binarization == "dynamic", augmentation)
         self._generators = [torch.Generator(device) for _ in range(max(map(len, passes), default=0))]
         self._read_ahead = ReadAhead(dataset, seed, blocks) if blocks and isinstance(dataset, StoredDataset) else None
 
     def __iter__(self) -> Iterator[Batch]:
         if self._ahead == 0:
-            yield from map(self.batch, self._steps)
+            yield from map(self.batch, self.steps)
             return
         with ThreadPoolExecutor(1) as thread:
-            coming = deque(thread.submit(self._next_images, step) for step in self._steps[: self._ahead])
-            for place, step in enumerate(self._steps):
+            coming = deque(thread.submit(self._next_images, step) for step in self.steps[: self._ahead])
+            for place, step in enumerate(self.steps):
                 images = coming.popleft().result()
                 coming.extend(
-                    thread.submit(self._next_images, later) for later in self._steps[place + self._ahead :][:1]
+                    thread.submit(self._next_images, later) for later in self.steps[place + self._ahead :][:1]
                 )
                 yield self._batch(step, images)
 

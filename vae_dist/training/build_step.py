@@ -41,7 +41,6 @@ def build_step(
     process_group: ProcessGroup,
     signals: StopSignals,
     resolved: Resolved,
-    start: int,
 ) -> BuiltStep:
     """Build the training step, compiled and captured as resolved where that works, and warmed up.
 
@@ -54,7 +53,6 @@ def build_step(
         process_group: the processes, which do the same.
         signals: that ask the run to stop.
         resolved: what is wanted.
-        start: the step that the run goes on from.
     """
     micro_size = config.train.batch_size // config.train.micro_batches
     objective = build_objective(config.objective, train_state.model, micro_size)
@@ -66,10 +64,10 @@ def build_step(
     reducer.warm_up(loader.batch(0).parts, beta=torch.full((), schedule(0).beta, device=process_group.device))
     train_state.optimizer.zero_grad()
     train_step = TrainStep(train_state, reducer, config.optim, accelerator)
-    if not resolved.capture or signals.reason is not None:
+    if not resolved.capture:
         return BuiltStep(train_step, train_step, compiled, captured=False)
     step = CapturedStep(train_step, cuda_graphs())
-    examples = [(loader.batch(number), schedule(number)) for number in _one_of_each_shape(schedule, start, last)]
+    examples = [(loader.batch(number), schedule(number)) for number in _one_of_each_shape(loader, schedule)]
     captured = capture_or_fall_back(step, train_state, trial, examples, process_group)
     return BuiltStep(train_step, step if captured else train_step, compiled, captured)
 
@@ -83,9 +81,9 @@ def check_compiled(resolved: Resolved, *, compiled: bool) -> None:
         )
 
 
-def _one_of_each_shape(schedule: Schedule, start: int, last: int) -> list[int]:
-    """Return the first or the last of the steps to come with each number of posterior draws."""
-    return sorted({schedule(step).samples: step for step in (last, min(start, last))}.values())
+def _one_of_each_shape(loader: Loader, schedule: Schedule) -> list[int]:
+    """Return the first and the last of the steps to come, or one of them where both take as many posterior draws."""
+    return sorted({schedule(step).samples: step for step in (*loader.steps[-1:], *loader.steps[:1])}.values())
 
 
 def _try_passes(

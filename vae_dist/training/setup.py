@@ -101,9 +101,8 @@ def set_up(
         run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state
     )
     schedule = _schedule(config)
-    start = state.step if state else 0
-    loader = _build_loader(config, dataset, schedule, process_group, train_state, start=start)
-    built = build_step(config, train_state, loader, schedule, accelerator, process_group, signals, resolved, start)
+    loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
+    built = build_step(config, train_state, loader, schedule, accelerator, process_group, signals, resolved)
     resolved = resolved.model_copy(update={"capture": built.captured})
     if state is not None:
         check_compiled(resolved, compiled=built.compiled)
