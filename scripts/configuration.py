@@ -63,6 +63,10 @@ kept in the checkpoints, and a resumed run uses it.
   setting, which is used where they say `auto`. Densities are computed in fp32 in every precision.
 - **Compilation.** `train.compile: auto` compiles runs of 50,000 steps and more. Compiling takes half a minute to a
   minute and a half. It saves 4 to 23 % of every step on a Xeon with AMX, and nothing to 21 % on an AMD EPYC.
+- **Capture.** `train.capture: auto` takes each step as one CUDA graph on GPUs, but not in fp16, whose loss scale is
+  decided on the host. It changes no bit under `train.deterministic`, so a run may go on with another value. A step that
+  can't be recorded on one process, such as one of a model of your own that asks the device for a number, is taken
+  without a graph on all, with a warning.
 - **Threads.** `train.threads: null` shares the cores evenly among the processes; with `train.reduce: exact` it is 1. On
   a machine with other work begin with `--set train.threads=1`: threads of a small network wait for each other at every
   operation, and two threads that shared their cores with other programs have been six times slower than one.

@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from tests.test_loader import BATCH_SIZE, CPU, MICRO_BATCHES, NOISE_SIZE, dataset_of, joined, loader_of, passes_of
+from tests.test_loader import (
+    BATCH_SIZE,
+    CPU,
+    MICRO_BATCHES,
+    NOISE_SIZE,
+    dataset_of,
+    generators_of,
+    joined,
+    loader_of,
+    passes_of,
+)
 from vae_dist import train
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.cli import app
@@ -27,6 +37,11 @@ BOTH = Augmentation(flip=True, crop=(3, 2))
 IMAGES = torch.arange(2 * 4 * 5, dtype=torch.uint8).view(1, 2, 4, 5)
 
 
+def augmented(augmentation: Augmentation, images: Tensor, seed: int, step: int, batch_size: int, start: int) -> Tensor:
+    """Augment images at consecutive positions of the global batch of a step."""
+    return augmentation(images, augmentation.choose(images, seed, step, batch_size, start))
+
+
 def one_by_one(augmentation: Augmentation, images: Tensor, seed: int, step: int, start: int) -> Tensor:
     """Augment image by image, as it is documented."""
     height, width = augmentation.crop or (images.shape[2], images.shape[3])
@@ -43,14 +58,14 @@ def one_by_one(augmentation: Augmentation, images: Tensor, seed: int, step: int,
 def test_an_augmented_image_is_a_part_of_it_that_may_be_mirrored(augmentation: Augmentation) -> None:
     images = torch.randint(0, 256, (BATCH_SIZE, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for step in range(3):
-        found = augmentation(images, 7, step, BATCH_SIZE, 0)
+        found = augmented(augmentation, images, 7, step, BATCH_SIZE, 0)
         assert torch.equal(found, one_by_one(augmentation, images, 7, step, 0))
-        assert torch.equal(found[6:10], augmentation(images[6:10], 7, step, BATCH_SIZE, 6))
+        assert torch.equal(found[6:10], augmented(augmentation, images[6:10], 7, step, BATCH_SIZE, 6))
 
 
 def test_all_parts_are_equally_likely() -> None:
     """Two by four places, mirrored or not, in 16,000 images: each within five standard deviations of 1,000."""
-    found = BOTH(IMAGES.expand(16_000, -1, -1, -1), 0, 0, 16_000, 0)
+    found = augmented(BOTH, IMAGES.expand(16_000, -1, -1, -1), 0, 0, 16_000, 0)
     parts, counts = found.flatten(1).unique(dim=0, return_counts=True)
     assert len(parts) == 2 * 4 * 2
     assert (counts - 1000).abs().max() < 5 * (1000 * 15 / 16) ** 0.5
@@ -59,7 +74,8 @@ def test_all_parts_are_equally_likely() -> None:
 @pytest.mark.parametrize(("seed", "step"), [(0, 1), (1, 0)])
 def test_another_seed_or_step_augments_otherwise(seed: int, step: int) -> None:
     images = IMAGES.expand(BATCH_SIZE, -1, -1, -1)
-    assert not torch.equal(BOTH(images, 0, 0, BATCH_SIZE, 0), BOTH(images, seed, step, BATCH_SIZE, 0))
+    first = augmented(BOTH, images, 0, 0, BATCH_SIZE, 0)
+    assert not torch.equal(first, augmented(BOTH, images, seed, step, BATCH_SIZE, 0))
 
 
 @pytest.mark.parametrize("passes", [1, 2, None], ids=["one pass", "two passes", "a pass for each micro-batch"])
@@ -81,8 +97,7 @@ def test_images_are_binarized_after_they_are_augmented() -> None:
         indices = batch_indices(5, batch.step, BATCH_SIZE, dataset.size("train"), 0, BATCH_SIZE)
         levels = one_by_one(BOTH, dataset.images("train", indices), 5, batch.step, 0)
         noise = training_noise(
-            5,
-            range(batch.step * MICRO_BATCHES, (batch.step + 1) * MICRO_BATCHES),
+            generators_of(5, range(batch.step * MICRO_BATCHES, (batch.step + 1) * MICRO_BATCHES)),
             micro_size=BATCH_SIZE // MICRO_BATCHES,
             samples=2,
             noise_size=NOISE_SIZE,

@@ -19,7 +19,8 @@ from tests.conftest import program
 from tests.ranks import call_on
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import Config, TrainConfig
-from vae_dist.data.loader import Batch, Part
+from vae_dist.data.loader import Batch
+from vae_dist.data.parts import Part
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.distributed.signals import StopSignals

@@ -36,6 +36,7 @@ PARSING_SCRIPTS = {
     "chaos": "chaos",
     "configuration": "configuration",
     "fingerprints": "fingerprints",
+    "gpu_check": "gpu_checking.__main__",
     "reproduce": "reproduce",
     "soak": "soak",
     "two_hosts": "two_hosts",

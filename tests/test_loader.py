@@ -1,6 +1,6 @@
 """Batches are a pure function of the seed, the step and the position, however they are shared out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from vae_dist.data import ResidentDataset
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.loader import Batch, Loader
 from vae_dist.data.sampler import batch_indices, shard
-from vae_dist.rng import training_noise
+from vae_dist.rng import micro_batch_seeds, training_noise
 
 CPU = torch.device("cpu")
 SHAPE = (1, 4, 5)
@@ -47,6 +47,11 @@ def loader_of(
         device=CPU,
         augmentation=augmentation,
     )
+
+
+def generators_of(seed: int, micro_batches: Iterable[int]) -> list[torch.Generator]:
+    """Return a generator seeded for each micro-batch, by its number from the beginning of a run."""
+    return [torch.Generator().manual_seed(key) for key in micro_batch_seeds(seed, micro_batches)]
 
 
 def joined(batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
@@ -91,8 +96,7 @@ def test_images_and_noise_of_a_position_follow_from_seed_and_step(seed: int) -> 
         for position, index in enumerate(indices.tolist()):
             micro_batch, place = divmod(position, micro_size)
             noise = training_noise(
-                seed,
-                [batch.step * MICRO_BATCHES + micro_batch],
+                generators_of(seed, [batch.step * MICRO_BATCHES + micro_batch]),
                 micro_size=micro_size,
                 samples=2,
                 noise_size=NOISE_SIZE,

@@ -21,12 +21,16 @@ from vae_dist.runs.run import Run
 from vae_dist.training import train
 from vae_dist.training.metrics import AsyncMetrics
 
+NOTHING = torch.zeros(0, dtype=torch.float64)
+
 
 def test_one_process_receives_the_values_of_each_step_once_and_a_step_late() -> None:
     metrics = AsyncMetrics(ProcessGroup())
     received = []
     for step in range(4):
-        metrics.send({"step": float(step), "loss": torch.tensor(step / 2), "skipped": torch.tensor(step == 1)})
+        metrics.send(
+            {"step": float(step)}, ["loss", "skipped"], torch.tensor([step / 2, step == 1], dtype=torch.float64)
+        )
         received.append(metrics.receive())
     assert received == [[], *([{"step": step, "loss": step / 2, "skipped": step == 1}] for step in range(3))]
     assert metrics.receive() == []
@@ -37,17 +41,25 @@ def test_one_process_receives_the_values_of_each_step_once_and_a_step_late() -> 
 def test_all_waiting_steps_are_received_oldest_first() -> None:
     metrics = AsyncMetrics(ProcessGroup())
     for step in range(4):
-        metrics.send({"step": float(step)})
+        metrics.send({"step": float(step)}, [], NOTHING)
     assert metrics.receive(keep=1) == [{"step": 0}, {"step": 1}, {"step": 2}]
-    metrics.send({"another": 4.0})  # names may change from step to step
+    metrics.send({"another": 4.0}, [], NOTHING)  # names may change from step to step
     assert metrics.receive(keep=0) == [{"step": 3}, {"another": 4}]
 
 
 def test_sums_are_kept_in_float64() -> None:
     metrics = AsyncMetrics(ProcessGroup())
-    metrics.send({"python": 0.1, "float64": torch.tensor(0.1, dtype=torch.float64), "float32": torch.tensor(0.1)})
-    (values,) = metrics.receive(keep=0)
-    assert values == {"python": 0.1, "float64": 0.1, "float32": float(torch.tensor(0.1))}
+    metrics.send({"python": 0.1}, ["float64"], torch.tensor([0.1], dtype=torch.float64))
+    assert metrics.receive(keep=0) == [{"python": 0.1, "float64": 0.1}]
+
+
+def test_values_are_copied_when_they_are_sent() -> None:
+    """A captured step writes the next figures where these were."""
+    metrics, values = AsyncMetrics(ProcessGroup()), torch.zeros(1, dtype=torch.float64)
+    for step in range(3):
+        values.fill_(step)
+        metrics.send({}, ["step"], values)
+    assert metrics.receive(keep=0) == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 
 def config(steps: int) -> Config:
@@ -70,12 +82,13 @@ def test_a_metric_added_to_a_loss_is_logged_shown_and_kept_in_checkpoints(
     monkeypatch.setattr("vae_dist.losses.elbo.elbo_metrics", with_another)
     output = io.StringIO()
     train(config(3), tmp_path / "run", console=Console(file=output, width=200))
-    (line,) = [line for line in read_lines(tmp_path / "run") if "split" not in line]
+    first, line = (line for line in read_lines(tmp_path / "run") if "split" not in line)
+    assert first["twice_the_rate"] == pytest.approx(2 * first["rate"])
     assert line["twice_the_rate"] == pytest.approx(2 * line["rate"])
     assert f" nats  twice_the_rate {line['twice_the_rate']:.4g}" in output.getvalue()
-    assert Run(tmp_path / "run").metrics()["twice_the_rate"] == [line["twice_the_rate"]]
+    assert Run(tmp_path / "run").metrics()["twice_the_rate"] == [first["twice_the_rate"], line["twice_the_rate"]]
     window = Checkpoint.open(tmp_path / "run" / "checkpoints" / "step-00000002").state.window
-    assert window.steps == 2
+    assert window.steps == 1  # the first step is logged by itself
     assert window.sums["twice_the_rate"] == pytest.approx(2 * window.sums["rate"])
 
 

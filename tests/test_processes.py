@@ -19,7 +19,7 @@ from tests.ranks import call_on, train_on
 from tests.test_data import idx
 from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.config import Config, TrainConfig
-from vae_dist.data.loader import Batch, Part
+from vae_dist.data.parts import Part
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.losses import ELBO, Loss
@@ -27,7 +27,7 @@ from vae_dist.models import initial_model
 from vae_dist.optim.schedules import Schedule
 from vae_dist.training.auto_settings import make_accelerator
 from vae_dist.training.gradients import ExactReducer
-from vae_dist.training.step import TrainStep
+from vae_dist.training.step import SKIPPED, TrainStep
 from vae_dist.training.train_state import TrainState
 
 TENSORS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
@@ -195,7 +195,7 @@ def exact_reducer() -> Iterator[ExactReducer]:
 
 def gradient_of(reducer: ExactReducer, slopes: list[float]) -> float:
     reducer.backward([Part(torch.tensor([slope]), torch.zeros(1)) for slope in slopes], beta=1.0)
-    (parameter,) = reducer._parameters
+    (parameter,) = reducer._objective.parameters()
     assert parameter.grad is not None
     return float(parameter.grad)
 
@@ -258,7 +258,9 @@ def step_with_one_gradient_out_of_range(settings: dict[str, Any], folder: Path) 
         before = {group: {k: t.clone() for k, t in tensors.items()} for group, tensors in state.tensors().items()}
         generator = torch.Generator().manual_seed(process_group.rank)
         parts = [Part(torch.rand(2, 1, 4, 4, generator=generator), torch.zeros(1, 2, 2)) for _ in range(2)]
-        skipped = bool(train_step(Batch(step, parts), schedule(step)).skipped)
+        train_step.set_scheduled(schedule(step))
+        result = train_step.take(parts)
+        skipped = bool(result.values[result.names.index(SKIPPED)])
         after = state.tensors()
         same = all(torch.equal(t, after[group][k]) for group, tensors in before.items() for k, t in tensors.items())
         return skipped, not same

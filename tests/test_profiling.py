@@ -2,7 +2,9 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.config import Config
 from vae_dist.training import train
-from vae_dist.training.profiler import FIRST_STEP, STEPS
+from vae_dist.training.profiler import FIRST_STEP, STEPS, gpu_share
 
 TINY: dict[str, Any] = {"batch_size": 16, "micro_batches": 2, "threads": 1, "precision": "fp32"}
 
@@ -54,3 +56,36 @@ def test_a_profile_changes_no_weight(profiled: tuple[Path, str], tmp_path: Path)
 def test_a_run_too_short_for_a_profile_says_so(tmp_path: Path) -> None:
     assert "it takes 15 steps" in trained(tmp_path / "run", steps=4, profile=True)
     assert not (tmp_path / "run" / "trace.json").exists()
+
+
+def event(name: str, device: str, start: float, end: float) -> SimpleNamespace:
+    """Return an event as torch's profiler gives it, in microseconds."""
+    return SimpleNamespace(
+        name=name, device_type=SimpleNamespace(name=device), time_range=SimpleNamespace(start=start, end=end)
+    )
+
+
+TWO_STEPS = [event("ProfilerStep#10", "CPU", 100, 150), event("ProfilerStep#11", "CPU", 150, 200)]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "share"),
+    [
+        ([(110, 130), (150, 180)], 0.5),
+        ([(150, 180), (110, 130)], 0.5),
+        ([(110, 150), (120, 130), (140, 160)], 0.5),  # of several streams
+        ([(0, 120), (190, 300)], 0.3),  # of the steps before and after
+        ([(90, 210)], 1.0),
+        ([(0, 50)], 0.0),
+    ],
+)
+def test_the_share_of_a_gpu_is_of_the_time_in_which_any_kernel_ran(
+    kernels: Sequence[tuple[float, float]], share: float
+) -> None:
+    """The marks of steps lie on the device, too, and are no work."""
+    marks = [event("ProfilerStep#10", "CUDA", 100, 150), event("aten::addmm", "CPU", 100, 200)]
+    assert gpu_share([*TWO_STEPS, *marks, *(event("kernel", "CUDA", *kernel) for kernel in kernels)]) == share
+
+
+def test_without_a_gpu_it_has_no_share() -> None:
+    assert gpu_share([*TWO_STEPS, event("aten::addmm", "CPU", 100, 200)]) is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.test_loader import generators_of
 from vae_dist.data.sampler import shard
 from vae_dist.rng import SeedStream, TrainingNoise, derive_seed, normals_by_index, training_noise, uniforms_by_index
 
@@ -15,7 +16,9 @@ def test_training_noise_does_not_depend_on_the_process_count(processes: int) -> 
     micro_batches, size = range(17 * 8, 18 * 8), 4
 
     def noise_of(share: range) -> TrainingNoise:
-        return training_noise(5, share, micro_size=size, samples=2, noise_size=3, image_shape=(1, 2, 2), device=CPU)
+        return training_noise(
+            generators_of(5, share), micro_size=size, samples=2, noise_size=3, image_shape=(1, 2, 2), device=CPU
+        )
 
     parts = [
         noise_of(micro_batches[shard(8, rank, processes).start : shard(8, rank, processes).stop])
@@ -30,7 +33,9 @@ def test_training_noise_does_not_depend_on_the_process_count(processes: int) -> 
 
 
 def test_noise_has_uniforms_only_for_images_that_are_binarized() -> None:
-    noise = training_noise(5, range(2), micro_size=3, samples=1, noise_size=2, image_shape=None, device=CPU)
+    noise = training_noise(
+        generators_of(5, range(2)), micro_size=3, samples=1, noise_size=2, image_shape=None, device=CPU
+    )
     assert noise.uniforms is None
 
 
@@ -44,7 +49,7 @@ def test_noise_by_index_does_not_depend_on_its_neighbours() -> None:
 def test_global_random_state_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     uniforms_by_index("sample", 1, range(3), (2,), CPU)
-    training_noise(1, range(2), micro_size=2, samples=1, noise_size=2, image_shape=None, device=CPU)
+    training_noise(generators_of(1, range(2)), micro_size=2, samples=1, noise_size=2, image_shape=None, device=CPU)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -71,6 +76,8 @@ def test_streams_of_different_keys_give_different_seeds() -> None:
 
 
 def test_neighbouring_micro_batches_have_unrelated_noise() -> None:
-    noise = training_noise(0, range(64), micro_size=16, samples=1, noise_size=8, image_shape=None, device=CPU)
+    noise = training_noise(
+        generators_of(0, range(64)), micro_size=16, samples=1, noise_size=8, image_shape=None, device=CPU
+    )
     correlations = torch.corrcoef(noise.eps.view(64, -1))
     assert (correlations - torch.eye(64)).abs().max() < 5 / 128**0.5

@@ -323,7 +323,7 @@ def count_graphs(settings: dict[str, Any], out: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
-        patch.setattr("vae_dist.training.setup.compile_or_fall_back", tried)
+        patch.setattr("vae_dist.training.build_step.compile_or_fall_back", tried)
         training.train(Config.model_validate(settings), out)
     print(len(graphs), "at the end")
 
@@ -347,9 +347,9 @@ def test_a_run_begun_compiled_does_not_resume_without_compilation(
         "model": {"h_dim": 8},
         "train": {"steps": 2, "compile": "on", "threads": 1},
     }
-    monkeypatch.setattr("vae_dist.training.setup.compile_or_fall_back", lambda *_: True)
+    monkeypatch.setattr("vae_dist.training.build_step.compile_or_fall_back", lambda *_: True)
     training.train(Config.model_validate(settings), tmp_path / "run")
-    monkeypatch.setattr("vae_dist.training.setup.compile_or_fall_back", lambda *_: False)
+    monkeypatch.setattr("vae_dist.training.build_step.compile_or_fall_back", lambda *_: False)
     settings["train"] |= {"steps": 4}
     with (
         pytest.warns(UserWarning, match="train.steps was 2"),

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+CPU = torch.device("cpu")
 LOW = 0xFFFFFFFF  # the bits of a seed that torch's CPU generator keeps
 
 
@@ -57,9 +58,21 @@ class TrainingNoise(NamedTuple):
     eps: Float[Tensor, "samples batch noise"]  # standard normals
 
 
+def micro_batch_seeds(seed: int, micro_batches: Iterable[int]) -> list[int]:
+    """Return the seed of the noise of each micro-batch, by its number from the beginning of a run."""
+    seeds = SeedStream("train", seed)
+    return [seeds[micro_batch] for micro_batch in micro_batches]
+
+
+def seeded(generators: Sequence[torch.Generator], seeds: Sequence[int]) -> Sequence[torch.Generator]:
+    """Seed one generator with each seed, and return these generators; further ones stay as they are."""
+    for generator, seed in zip(generators, seeds, strict=False):
+        generator.manual_seed(seed)
+    return generators[: len(seeds)]
+
+
 def training_noise(
-    seed: int,
-    micro_batches: Sequence[int],
+    generators: Sequence[torch.Generator],
     *,
     micro_size: int,
     samples: int,
@@ -70,20 +83,17 @@ def training_noise(
     """Draw the noise of the images of some micro-batches, in their order; uniforms only with an `image_shape`.
 
     Args:
-        seed: of the run.
-        micro_batches: their numbers, counted from the beginning of the run.
+        generators: one for each micro-batch, seeded for it.
         micro_size: images of each.
         samples: posterior draws an image.
         noise_size: standard normals of a draw.
         image_shape: of the uniforms of an image; None for none.
         device: to draw on.
     """
-    seeds = SeedStream("train", seed)
-    generator, count = torch.Generator(device), len(micro_batches)
+    count = len(generators)
     uniforms = torch.empty(count, micro_size, *image_shape, device=device) if image_shape is not None else None
     eps = torch.empty(count, samples, micro_size, noise_size, device=device)
-    for place, micro_batch in enumerate(micro_batches):
-        generator.manual_seed(seeds[micro_batch])
+    for place, generator in enumerate(generators):
         if uniforms is not None:
             uniforms[place].uniform_(generator=generator)
         eps[place].normal_(generator=generator)
@@ -91,20 +101,38 @@ def training_noise(
 
 
 def normals_by_index(
-    purpose: str, seed: int, indices: Iterable[int], shape: Sequence[int], device: torch.device
+    purpose: str,
+    seed: int,
+    indices: Iterable[int],
+    shape: Sequence[int],
+    device: torch.device,
+    *,
+    draw_on: torch.device = CPU,
 ) -> Float[Tensor, "images *shape"]:
     """Draw standard normals for each image index; an index gets the same ones whatever the others are.
 
-    They are drawn on the CPU, so that a seed means the same picture on every device.
+    Args:
+        purpose: of the numbers; another one gives others.
+        seed: that they follow from.
+        indices: of the images.
+        shape: of an image's numbers.
+        device: to give them on.
+        draw_on: device to draw on: the CPU, so that a seed means the same on every device, or the one that is given.
     """
-    return _by_index(torch.randn, purpose, seed, indices, shape, device)
+    return _by_index(torch.randn, purpose, seed, indices, shape, device, draw_on)
 
 
 def uniforms_by_index(
-    purpose: str, seed: int, indices: Iterable[int], shape: Sequence[int], device: torch.device
+    purpose: str,
+    seed: int,
+    indices: Iterable[int],
+    shape: Sequence[int],
+    device: torch.device,
+    *,
+    draw_on: torch.device = CPU,
 ) -> Float[Tensor, "images *shape"]:
     """Draw uniforms in [0, 1) for each image index, as `normals_by_index` does normals."""
-    return _by_index(torch.rand, purpose, seed, indices, shape, device)
+    return _by_index(torch.rand, purpose, seed, indices, shape, device, draw_on)
 
 
 def uniforms_by_position(
@@ -125,7 +153,8 @@ def _by_index(
     indices: Iterable[int],
     shape: Sequence[int],
     device: torch.device,
+    draw_on: torch.device,
 ) -> Tensor:
-    generator, seeds = torch.Generator(), SeedStream(purpose, seed)
-    drawn = [draw(*shape, generator=generator.manual_seed(seeds[index])) for index in indices]
+    generator, seeds = torch.Generator(draw_on), SeedStream(purpose, seed)
+    drawn = [draw(*shape, generator=generator.manual_seed(seeds[index]), device=draw_on) for index in indices]
     return torch.stack(drawn).to(device)

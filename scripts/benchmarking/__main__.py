@@ -1,7 +1,7 @@
 """Measure speed and memory in one run on one machine, and print every figure beside its target.
 
-Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the CPU and
-on the built-in digits, but for the section data, which packs and reads pictures.
+Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the built-in
+digits, but for the section "data", which packs and reads pictures, and on the CPU but for the section "gpu".
 """
 
 import argparse
@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import torch
 from arguments import count, new_file
 from machine import cores, cpu_name
 from rich.console import Console
 
 from benchmarking.commands import scoring, starts
 from benchmarking.data import NAMES, data
+from benchmarking.gpu import gpu
 from benchmarking.picture_folders import LARGE, SMALL
 from benchmarking.processes import communication, processes
 from benchmarking.rounds import Log
@@ -36,12 +38,19 @@ SECTIONS: dict[str, Section] = {
     "growth": growth,
     "communication": lambda _, log: communication(log),
 }
+DATA, GPU = "data", "gpu"
 
 
 def main() -> None:
     """Parse the command line, measure, and print tables."""
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__.split("\n\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (default: these), data")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"{', '.join(SECTIONS)} (default: these; on CUDA {GPU} alone), {DATA}, {GPU}",
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=f"for the section {GPU}; default: cpu")
     parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there too")
     parser.add_argument("--only", action="append", choices=NAMES, metavar="PART", help=f"of data: {', '.join(NAMES)}")
@@ -51,15 +60,18 @@ def main() -> None:
     parser.add_argument("--gib", type=count, default=8, help="of data: size of the set that is larger than memory")
     options = parser.parse_args()
     on_pictures = partial(data, only=options.only or (), pictures=options.pictures, gib=options.gib)
-    sections: dict[str, Section] = {**SECTIONS, "data": on_pictures}
+    sections: dict[str, Section] = {**SECTIONS, DATA: on_pictures, GPU: partial(gpu, options.device)}
     if unknown := set(options.sections) - set(sections):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(sections)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here")
+    default = [GPU] if options.device == "cuda" else SECTIONS
     console, progress = Console(), Console(stderr=True, style="dim")
     if not console.is_terminal:
         console.width = WIDTH
     console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}", highlight=False)
     rows: list[Row] = []
-    for name in options.sections or SECTIONS:
+    for name in options.sections or default:
         found = sections[name](options.rounds, lambda text: progress.print(text, highlight=False))
         console.print(as_table(name, found))
         rows += found
@@ -72,7 +84,8 @@ def machine() -> str:
     """Describe the processor, its cores and the versions of packages."""
     flags = ", ".join(sorted(cpu_flags() & FAST_BF16_FLAGS)) or "no fast bf16"
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"
+    device = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{device}{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":

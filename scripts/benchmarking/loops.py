@@ -20,9 +20,8 @@ from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
 from vae_dist.data.loader import Batch
 from vae_dist.losses import build_objective
 from vae_dist.models import initial_model
-from vae_dist.optim.schedules import Scheduled
 from vae_dist.training import train
-from vae_dist.training.step import StepResult, TrainStep
+from vae_dist.training.trainer import Trainer
 
 WARM_UP_STEPS = 8
 ENDLESS = 10_000_000
@@ -63,21 +62,22 @@ class Ours:
 
     def run(self, turn: Turn) -> None:
         """See `Loop.run`; time counts from the first step of a round to the first step of the next."""
-        images, untimed = self._setting.steps * self._setting.batch_size, TrainStep.__call__
+        images, untimed = self._setting.steps * self._setting.batch_size, Trainer._advance
         began = 0.0
 
-        def timed(train_step: TrainStep, batch: Batch, scheduled: Scheduled) -> StepResult:
+        def timed(trainer: Trainer, batch: Batch) -> None:
             nonlocal began
             if batch.step % self._setting.steps == WARM_UP_STEPS:
+                self._setting.synchronize()
                 speed = images / (time.perf_counter() - began) if batch.step > WARM_UP_STEPS else None
                 if not turn(speed):
                     raise _NoMoreTurnsError
                 began = time.perf_counter()
-            return untimed(train_step, batch, scheduled)
+            untimed(trainer, batch)
 
         with (
             tempfile.TemporaryDirectory() as folder,
-            mock.patch.object(TrainStep, "__call__", timed),
+            mock.patch.object(Trainer, "_advance", timed),
             contextlib.suppress(_NoMoreTurnsError),
         ):
             train(self._setting.config(ENDLESS), Path(folder) / "run")
@@ -119,21 +119,28 @@ class OurNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the negative ELBO, the mean over images."""
-        loss: Tensor = self.objective(x, torch.randn(1, len(x), self.model.noise_size)).loss
+        loss: Tensor = self.objective(x, torch.randn(1, len(x), self.model.noise_size, device=x.device)).loss
         return loss.mean()
 
 
 class BareSteps(RoundByRound):
-    """Steps with a fused optimizer, clipping and averaging in a few kernels, on batches from anywhere."""
+    """Steps with a fused optimizer, clipping and averaging in a few kernels, on batches from anywhere.
 
-    def __init__(self, setting: Setting, network: nn.Module) -> None:
+    Args:
+        setting: to train.
+        network: returns the loss of images.
+        mode: of torch.compile, where the setting is compiled; "reduce-overhead" captures forward and backward.
+    """
+
+    def __init__(self, setting: Setting, network: nn.Module, mode: str | None = None) -> None:
         self._setting = setting
+        network.to(setting.device)
         self._parameters: list[Tensor] = list(network.parameters())
         self._averaged = [parameter.detach().clone() for parameter in self._parameters]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
         self._network = network
         if setting.compiled:
-            network.compile(dynamic=False)
+            network.compile(dynamic=False, mode=mode)
         for _ in range(WARM_UP_STEPS):
             self._step()
 
@@ -146,13 +153,14 @@ class BareSteps(RoundByRound):
         began = time.perf_counter()
         for _ in range(self._setting.steps):
             self._step()
+        self._setting.synchronize()
         return self._setting.steps * self._setting.batch_size / (time.perf_counter() - began)
 
     def _step(self) -> None:
         x = self.batch()
         if self._setting.binarize == "dynamic":
             x = (torch.rand_like(x) < x).float()  # four times faster than torch.bernoulli
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._setting.precision == "bf16"):
+        with torch.autocast(self._setting.device, torch.bfloat16, enabled=self._setting.precision == "bf16"):
             loss = self._network(x)
         self._optimizer.zero_grad()
         loss.backward()
@@ -163,20 +171,25 @@ class BareSteps(RoundByRound):
 
 
 class Bare(BareSteps):
-    """The upper limit: all images in one tensor."""
+    """The upper limit: all images in one tensor.
 
-    def __init__(self, setting: Setting) -> None:
-        self._images = setting.training_images()
+    Args:
+        setting: to train.
+        mode: of torch.compile.
+    """
+
+    def __init__(self, setting: Setting, mode: str | None = None) -> None:
+        self._images = setting.training_images().to(setting.device)
         self._order = torch.empty(0, dtype=torch.int64)
         network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting)
         if isinstance(network, ClassicVAE):
             self._images = self._images.flatten(1)
-        super().__init__(setting, network)
+        super().__init__(setting, network, mode)
 
     def batch(self) -> Tensor:
         """See `BareSteps.batch`."""
         size = self._setting.batch_size
         if len(self._order) < size:
-            self._order = torch.randperm(len(self._images))
+            self._order = torch.randperm(len(self._images), device=self._setting.device)
         indices, self._order = self._order.split([size, len(self._order) - size])
         return self._images[indices] / 255

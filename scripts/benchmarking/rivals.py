@@ -44,8 +44,8 @@ class Tutorial(RoundByRound):
             multiprocessing_context="fork" if workers else None,  # the class above can't be pickled
         )
         self._batches = self._endless()
-        self._network = ClassicVAE()
-        self._averaged = ClassicVAE()
+        self._network = ClassicVAE().to(setting.device)
+        self._averaged = ClassicVAE().to(setting.device)
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE)
         for _ in range(WARM_UP_STEPS):
             self._step()
@@ -55,10 +55,11 @@ class Tutorial(RoundByRound):
         images, began = 0, time.perf_counter()
         for _ in range(self._setting.steps):
             images += self._step()
+        self._setting.synchronize()
         return images / (time.perf_counter() - began)
 
     def _step(self) -> int:
-        x, _ = next(self._batches)
+        x = next(self._batches)[0].to(self._setting.device)
         loss = self._network(x.view(len(x), -1))
         self._optimizer.zero_grad()
         loss.backward()
@@ -159,7 +160,7 @@ class Pythae(RoundByRound):
                 num_epochs=1,
                 learning_rate=LEARNING_RATE,
                 per_device_train_batch_size=setting.batch_size,
-                no_cuda=True,
+                no_cuda=setting.device == "cpu",
             ),
             callbacks=[self._clock],
         )

@@ -15,7 +15,8 @@ from benchmarking.settings import Setting
 
 SCRIPTS = Path(__file__).parent.parent
 # The command line sets GOMP_SPINCOUNT for itself. The other loops get it too: on a busy machine they gain most from it.
-ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "GOMP_SPINCOUNT": "20000", "PYTHONPATH": str(SCRIPTS)}
+ON_GPU = {"GOMP_SPINCOUNT": "20000", "PYTHONPATH": str(SCRIPTS)}
+ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", **ON_GPU}
 Rounds = dict[str, list[float]]
 Log = Callable[[str], None]  # takes a line of progress, which says what is being measured
 
@@ -27,7 +28,7 @@ class Worker:
         self.peak_mib = 0.0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarking.worker"],
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **(ON_GPU if setting.device == "cuda" else ENVIRONMENT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -36,6 +36,7 @@ class Setting:
         train: more keys of the config's section `train`.
         data: more keys of the config's section `data`; the built-in digits without any.
         image_shape: channels, height and width of the images.
+        device: to train on, "cpu" or "cuda".
     """
 
     name: str
@@ -48,6 +49,7 @@ class Setting:
     train: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     image_shape: tuple[int, int, int] = DIGITS_SHAPE
+    device: str = "cpu"
 
     def config(self, steps: int) -> Config:
         """Return the config of a run of so many steps; whatever is on by default stays on."""
@@ -68,9 +70,14 @@ class Setting:
         )
 
     def training_images(self) -> Tensor:
-        """Return all training images, as bytes."""
+        """Return all training images, as bytes on the CPU."""
         dataset = load_dataset(self.config(steps=1).data)
         return dataset.images("train", range(dataset.size("train")))
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     @property
     def title(self) -> str:

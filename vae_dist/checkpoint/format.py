@@ -86,6 +86,7 @@ class Resolved(Part):
 
     precision: Precision
     compile: bool
+    capture: bool = False  # in checkpoints of before it was kept, too
     threads: Threads
 
 

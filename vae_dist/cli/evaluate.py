@@ -190,6 +190,7 @@ def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
     return printable(
         f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; {targets[result.binarization]}; "
         f"{checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; seed {result.seed}; {result.precision}"
+        + ("; noise drawn on CUDA" if result.noise == "cuda" else "")
         + (f"; training was augmented ({augmented})" if augmented else "")
     )
 

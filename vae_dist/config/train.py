@@ -25,6 +25,9 @@ class TrainConfig(Section):
     compile: Switch = Field(
         "auto", description="compile the networks with torch.compile; auto: a run of 50,000 steps or more"
     )
+    capture: Switch = Field(
+        "auto", description="take each step as one CUDA graph, with the same bits; auto: on CUDA, but not in fp16"
+    )
     threads: Threads | None = Field(None, description="CPU threads a process; null: the cores, shared evenly; exact: 1")
     deterministic: bool = Field(False, description="deterministic kernels only (CUDA)")
     log_every: Count = Field(50, description="steps between lines of training figures")

@@ -36,13 +36,13 @@ class Augmentation:
     def __bool__(self) -> bool:
         return self.flip or self.crop is not None
 
-    def __call__(
+    def choose(
         self, images: UInt8[Tensor, "n c stored_h stored_w"], seed: int, step: int, batch_size: int, start: int
-    ) -> UInt8[Tensor, "n c h w"]:
-        """Augment the images at consecutive positions of a global batch.
+    ) -> Int64[Tensor, "3 n"]:
+        """Draw what happens to the images at consecutive positions of a global batch: row, column, and 1 for a mirror.
 
         Args:
-            images: on any device.
+            images: on any device, which the choices are given on too.
             seed: of the run.
             step: of the batch.
             batch_size: images in the global batch.
@@ -54,7 +54,14 @@ class Augmentation:
         chosen = (uniforms * choices[:, None]).long()
         if images.is_cuda:  # from pinned memory, or the copy would wait until the device has nothing else to do
             chosen = chosen.pin_memory()
-        top, left, mirrored = chosen.to(images.device, non_blocking=True)
+        return chosen.to(images.device, non_blocking=True)
+
+    def __call__(
+        self, images: UInt8[Tensor, "n c stored_h stored_w"], chosen: Int64[Tensor, "3 n"]
+    ) -> UInt8[Tensor, "n c h w"]:
+        """Augment images as it was chosen for them."""
+        height, width = self.crop or (images.shape[2], images.shape[3])
+        top, left, mirrored = chosen
         rows = top[:, None] + torch.arange(height, device=images.device)
         columns = left[:, None] + torch.arange(width, device=images.device)
         if self.flip:

@@ -3,33 +3,44 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vae_dist.data.augmentation import Augmentation
-from vae_dist.data.binarization import to_unit
 from vae_dist.data.dataset import Dataset
+from vae_dist.data.parts import Part, PartMaker, Share
 from vae_dist.data.read_ahead import ReadAhead
 from vae_dist.data.sampler import Blocks, batch_indices
 from vae_dist.data.stored import StoredDataset
-from vae_dist.rng import training_noise
+from vae_dist.rng import micro_batch_seeds, seeded
 
 
-class Part(NamedTuple):
-    """The images and the noise of one forward pass."""
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a step's global batch: the images are fetched, and the noise is drawn when it is needed.
 
-    images: Float[Tensor, "batch c h w"]  # pixels in [0, 1]
-    eps: Float[Tensor, "samples batch noise"]  # standard normals
-
-
-class Batch(NamedTuple):
-    """One process's share of a step's global batch."""
+    Attributes:
+        step: of the batch.
+        samples: posterior draws an image.
+        shares: what each forward pass is made from.
+        make: makes it.
+        generators: to draw with, at least one for each micro-batch of a pass; what their state was doesn't matter.
+    """
 
     step: int
-    parts: list[Part]
+    samples: int
+    shares: Sequence[Share]
+    make: PartMaker
+    generators: Sequence[torch.Generator]
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Return the images and the noise of each forward pass."""
+        return [self.make(share, self.samples, seeded(self.generators, share.seeds)) for share in self.shares]
 
 
 class Loader:
@@ -48,6 +59,9 @@ class Loader:
         augmentation: of the images, if any.
         blocks: in which an epoch goes through the images; None for a full permutation.
         ahead: how many steps the images are fetched ahead, each in a thread, where they don't lie in memory.
+
+    Attributes:
+        steps: that it gives batches for.
     """
 
     def __init__(
@@ -69,20 +83,21 @@ class Loader:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
         self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
         self._micro_size = batch_size // micro_batches
-        self._noise_size, self._steps, self._device = noise_size, steps, device
-        self._augmentation, self._blocks, self._ahead = augmentation, blocks, ahead
+        self.steps, self._augmentation, self._blocks, self._ahead = steps, augmentation, blocks, ahead
+        self._make = PartMaker(self._micro_size, noise_size, dataset.binarization == "dynamic", augmentation)
+        self._generators = [torch.Generator(device) for _ in range(max(map(len, passes), default=0))]
         self._read_ahead = ReadAhead(dataset, seed, blocks) if blocks and isinstance(dataset, StoredDataset) else None
 
     def __iter__(self) -> Iterator[Batch]:
         if self._ahead == 0:
-            yield from map(self.batch, self._steps)
+            yield from map(self.batch, self.steps)
             return
         with ThreadPoolExecutor(self._ahead) as threads:
-            coming = deque(threads.submit(self._next_images, step) for step in self._steps[: self._ahead])
-            for place, step in enumerate(self._steps):
+            coming = deque(threads.submit(self._next_images, step) for step in self.steps[: self._ahead])
+            for place, step in enumerate(self.steps):
                 images = coming.popleft().result()
                 coming.extend(
-                    threads.submit(self._next_images, later) for later in self._steps[place + self._ahead :][:1]
+                    threads.submit(self._next_images, later) for later in self.steps[place + self._ahead :][:1]
                 )
                 yield self._batch(step, images)
 
@@ -94,11 +109,12 @@ class Loader:
         """Yield the number and the part of every micro-batch of this process in the batch of a step."""
         for passes in self._passes:
             for number in passes:
-                part = range(number, number + 1)
-                yield number, self._part(step, part, self._fetch(step, part))
+                share = self._share(step, part := range(number, number + 1), self._fetch(step, part))
+                yield number, self._make(share, self._samples_at(step), seeded(self._generators, share.seeds))
 
     def _batch(self, step: int, images: Sequence[UInt8[Tensor, "_ c h w"]]) -> Batch:
-        return Batch(step, [self._part(step, *part) for part in zip(self._passes, images, strict=True)])
+        shares = [self._share(step, *part) for part in zip(self._passes, images, strict=True)]
+        return Batch(step, self._samples_at(step), shares, self._make, self._generators)
 
     def _next_images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
         """Fetch the images of the step that comes next, having those read that come soon."""
@@ -116,18 +132,11 @@ class Loader:
         indices = batch_indices(self._seed, step, self._batch_size, size, start, stop, self._blocks)
         return self._dataset.images("train", indices)
 
-    def _part(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Part:
+    def _share(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Share:
+        chosen = None
         if self._augmentation:
-            position = micro_batches.start * self._micro_size
-            images = self._augmentation(images, self._seed, step, self._batch_size, position)
+            start = micro_batches.start * self._micro_size
+            chosen = self._augmentation.choose(images, self._seed, step, self._batch_size, start)
         first = step * self._micro_batches  # counted from the beginning of the run
-        noise = training_noise(
-            self._seed,
-            range(first + micro_batches.start, first + micro_batches.stop),
-            micro_size=self._micro_size,
-            samples=self._samples_at(step),
-            noise_size=self._noise_size,
-            image_shape=images.shape[1:] if self._dataset.binarization == "dynamic" else None,
-            device=self._device,
-        )
-        return Part(to_unit(images, noise.uniforms), noise.eps)
+        seeds = micro_batch_seeds(self._seed, range(first + micro_batches.start, first + micro_batches.stop))
+        return Share(images, chosen, seeds)

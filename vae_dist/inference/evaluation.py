@@ -2,7 +2,8 @@
 
 Images are scored in fixed blocks and draws in fixed chunks, with noise keyed by the image's index; the values of each
 image are collected from all processes and added up exactly. So a figure depends neither on the number of processes nor
-on which of them scored what, and the memory it takes doesn't grow with k.
+on which of them scored what, and the memory it takes doesn't grow with k. A CUDA device draws its own noise, other than
+a CPU's, and figures on both agree within their Monte-Carlo error.
 """
 
 import math
@@ -21,13 +22,14 @@ from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributions.likelihoods import Bernoulli
 from vae_dist.models import ImageShape, Model
-from vae_dist.rng import normals_by_index, uniforms_by_index
+from vae_dist.rng import CPU, normals_by_index, uniforms_by_index
 
 BLOCK = 100  # images scored together
 MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
 MAX_NORMALS = 1 << 13  # an image, drawn whole even where fewer are used
-WIDEST_IN_FLIGHT = 6_000_000  # numbers in the widest layer: beyond, convolutions took 1.4 to 1.8 times as long on a CPU
+# Numbers in the widest layer. Beyond, convolutions took 1.4 to 1.8 times as long on a CPU; a GPU has memory for more.
+WIDEST_IN_FLIGHT, WIDEST_IN_FLIGHT_ON_CUDA = 6_000_000, 100_000_000
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
 DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
 
@@ -46,6 +48,7 @@ class EvalResult:
     images: int
     k: int  # draws of z an image
     seed: int  # of the evaluation's noise
+    noise: Literal["cpu", "cuda"]  # the kind of device that drew it
     precision: ScoringPrecision  # that the networks computed in; densities are always in float32
     binarization: Binarization
     neg_elbo: float  # distortion + rate: an upper bound on the NLL
@@ -130,7 +133,8 @@ def _draws_at_once(model: Model) -> int:
     model.log_terms(parameter.new_zeros(1, *model.image_shape), parameter.new_zeros(1, 1, model.noise_size))
     for hook in hooks:
         hook.remove()
-    return max(1, min(MAX_CHUNK, WIDEST_IN_FLIGHT // (BLOCK * max(sizes, default=1))))
+    widest = WIDEST_IN_FLIGHT_ON_CUDA if parameter.is_cuda else WIDEST_IN_FLIGHT
+    return max(1, min(MAX_CHUNK, widest // (BLOCK * max(sizes, default=1))))
 
 
 def targets(dataset: Dataset, split: str, indices: range, seed: int) -> Float[Tensor, "n c h w"]:
@@ -138,8 +142,15 @@ def targets(dataset: Dataset, split: str, indices: range, seed: int) -> Float[Te
     images = dataset.images(split, indices)
     if dataset.binarization != "dynamic":
         return to_unit(images, None)
-    uniforms = uniforms_by_index(f"binarization of {split}", seed, indices, images.shape[1:], images.device)
+    device = images.device
+    purpose = f"binarization of {split}"
+    uniforms = uniforms_by_index(purpose, seed, indices, images.shape[1:], device, draw_on=_at_home(device))
     return to_unit(images, uniforms)
+
+
+def _at_home(device: torch.device) -> torch.device:
+    """Return where noise is drawn and figures are summed for a device: there on CUDA, else on the CPU."""
+    return device if device.type == "cuda" else CPU
 
 
 def _computing_in(precision: ScoringPrecision, model: Model) -> torch.autocast:
@@ -151,19 +162,21 @@ def _score_block(
     model: Model, dataset: Dataset, split: str, block: range, *, k: int, seed: int, draws_at_once: int
 ) -> tuple[Float64[Tensor, "n columns"], Float64[Tensor, "2 z"]]:
     x = targets(dataset, split, block, seed)
-    distortion = torch.zeros(len(block), dtype=torch.float64)
-    rates = torch.zeros(len(block), model.latent_groups, dtype=torch.float64)
+    home = _at_home(x.device)  # on a GPU, or every part would wait for the one before
+    distortion = torch.zeros(len(block), dtype=torch.float64, device=home)
+    rates = torch.zeros(len(block), model.latent_groups, dtype=torch.float64, device=home)
     log_sum_weights = torch.full_like(distortion, -math.inf)
     for eps in _chunks_of_noise(model, split, block, k, seed, x.device):
         for part in eps.split(draws_at_once):
             terms = model.log_terms(x, part)
             share = len(part) / k
-            distortion -= share * terms.log_px.cpu().double().mean(0)
-            rates += share * terms.rate.cpu().double()
-            log_sum_weights = torch.logaddexp(log_sum_weights, terms.log_weights().cpu().double().logsumexp(0))
-    means = model.encode(x).mu.flatten(1).cpu().double()
+            distortion -= share * terms.log_px.to(home).double().mean(0)
+            rates += share * terms.rate.to(home).double()
+            log_sum_weights = torch.logaddexp(log_sum_weights, terms.log_weights().to(home).double().logsumexp(0))
+    means = model.encode(x).mu.flatten(1).to(home).double()
     scores = torch.stack([distortion, math.log(k) - log_sum_weights], dim=1)
-    return torch.cat([scores, rates], dim=1), torch.stack([means.sum(0), means.square().sum(0)])
+    moments = torch.stack([means.sum(0), means.square().sum(0)])
+    return torch.cat([scores, rates], dim=1).cpu(), moments.cpu()
 
 
 def _chunks_of_noise(
@@ -173,7 +186,8 @@ def _chunks_of_noise(
     chunk = chunk_size(model.image_shape, model.noise_size)
     for number, start in enumerate(range(0, k, chunk)):
         purpose = f"evaluation of {split}, chunk {number}"
-        eps = normals_by_index(purpose, seed, block, (chunk, model.noise_size), device)
+        shape = (chunk, model.noise_size)
+        eps = normals_by_index(purpose, seed, block, shape, device, draw_on=_at_home(device))
         yield eps[:, : k - start].transpose(0, 1).contiguous()
 
 
@@ -222,6 +236,7 @@ def _summarize(
         images=len(per_image),
         k=k,
         seed=seed,
+        noise="cuda" if next(model.parameters()).is_cuda else "cpu",
         precision=precision,
         binarization=dataset.binarization,
         neg_elbo=neg_elbo,

@@ -33,14 +33,21 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
 
 def build_adamw(config: AdamWConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimizer of an `adamw` config (arXiv:1711.05101)."""
-    return torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(
+        parameters,
+        lr=_rate(config, parameters),
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
+        capturable=parameters[0].is_cuda,
+    )
 
 
 def build_adamax(config: AdamaxConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimizer of an `adamax` config (arXiv:1412.6980, section 7.1)."""
     return torch.optim.Adamax(
         parameters,
-        lr=config.lr,
+        lr=_rate(config, parameters),
         betas=config.betas,
         weight_decay=config.weight_decay,
         foreach=True,
@@ -50,13 +57,24 @@ def build_adamax(config: AdamaxConfig, parameters: list[nn.Parameter]) -> torch.
 
 def build_sgd(config: SGDConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimizer of an `sgd` config."""
-    return torch.optim.SGD(parameters, lr=config.lr, weight_decay=config.weight_decay, foreach=True)
+    fused = parameters[0].is_cuda  # the other kernels ask the device for the learning rate
+    return torch.optim.SGD(
+        parameters, lr=_rate(config, parameters), weight_decay=config.weight_decay, fused=fused, foreach=not fused
+    )
+
+
+def _rate(config: OptimConfig, parameters: list[nn.Parameter]) -> float | Tensor:
+    """Return a first learning rate; on CUDA a tensor, which a captured step reads anew each time."""
+    return torch.tensor(config.lr, device=parameters[0].device) if parameters[0].is_cuda else config.lr
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def clip(

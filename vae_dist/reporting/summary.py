@@ -25,7 +25,9 @@ def run_summary(
     device = process_group.device
     facts = {
         "device": f"{device_name(device)}, {_count(resolved.threads, 'thread')} a process",
-        "precision": resolved.precision + (", compiled" if resolved.compile else ""),
+        "precision": resolved.precision
+        + (", compiled" if resolved.compile else "")
+        + (", captured" if resolved.capture else ""),
         "batch": _batch(config, process_group),
         "model": f"{config.model.kind}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         + config.model.distributions,

@@ -22,6 +22,7 @@ CHANGEABLE = {
     "train.keep_last",
     "train.collective_timeout_s",
     "train.profile",
+    "train.capture",  # which changes no bit
     "tracking.trackers",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import AutocastKwargs, ProjectConfiguration
 
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import TrainConfig
@@ -35,9 +35,19 @@ def resolve(config: TrainConfig, device: torch.device) -> Resolved:
     return Resolved(
         precision=precision,
         compile=config.compile == "on" or (config.compile == "auto" and config.steps >= STEPS_WORTH_COMPILING),
+        capture=False,
         # An exact run's bits must not depend on how the cores are shared.
         threads=config.threads or (1 if config.reduce == "exact" else torch.get_num_threads()),
     )
+
+
+def captures(config: TrainConfig, device: torch.device, precision: Precision) -> bool:
+    """Return whether to capture steps: on CUDA, but not where fp16's loss scale is decided on the host."""
+    possible = device.type == "cuda" and precision != "fp16"
+    if config.capture == "on" and not possible:
+        where = "in fp16" if device.type == "cuda" else f"on {device.type}"
+        warnings.warn(f"Steps aren't captured {where}, though train.capture is on.", stacklevel=2)
+    return possible and config.capture != "off"
 
 
 def apply_resolved(resolved: Resolved, device: torch.device) -> None:
@@ -73,12 +83,15 @@ def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str
         UsageError: the caller has set accelerate up in another way in this process.
     """
     folders = ProjectConfiguration(project_dir=str(run_folder), logging_dir=str(run_folder / "tensorboard"))
+    device = PartialState().device.type
     try:
         return Accelerator(
-            cpu=PartialState().device.type == "cpu",
+            cpu=device == "cpu",
             mixed_precision=ACCELERATE_PRECISION[precision],
             log_with=list(trackers) or None,
             project_config=folders,
+            # Weights that were cast in an earlier pass may not be used in a captured one, which has the same bits.
+            kwargs_handlers=[AutocastKwargs(cache_enabled=False)] if device == "cuda" else None,
         )
     except ValueError as error:
         raise UsageError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from vae_dist.data.loader import Part
+from vae_dist.data.parts import Part
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UserError
 from vae_dist.losses import Beta, Loss

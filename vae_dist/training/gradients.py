@@ -1,6 +1,6 @@
 """Reducing the gradients of all processes: fast, or exactly the same on any number of processes.
 
-Both ways leave in `.grad` what accelerate's own backward pass would: the gradient of the mean loss over the global
+All ways leave in `.grad` what accelerate's own backward pass would: the gradient of the mean loss over the global
 batch, times fp16's loss scale where there is one.
 """
 
@@ -12,10 +12,10 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from vae_dist.config import TrainConfig
-from vae_dist.data.loader import Part
+from vae_dist.data.parts import Part
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.losses import Beta, Loss
 
@@ -71,7 +71,9 @@ class _Reducer:
 
     def _pass(self, objective: Callable[..., Loss], part: Part, beta: Beta) -> Loss:
         loss = objective(*part, beta)
-        self._accelerator.backward(loss.loss, gradient=torch.full_like(loss.loss, self._weight))
+        scaler = self._accelerator.scaler
+        scaled = scaler.scale(loss.loss) if scaler is not None else loss.loss
+        scaled.backward(torch.full_like(loss.loss, self._weight))
         return loss
 
 
@@ -87,9 +89,12 @@ class DDPReducer(_Reducer):
     def __init__(self, accelerator: Accelerator, objective: nn.Module, batch_size: int) -> None:
         super().__init__(accelerator, objective, accelerator.num_processes / batch_size)
         self._prepared = accelerator.prepare_model(objective)
+        self._parameters = list(objective.parameters())
 
     def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
+        for parameter in self._parameters:
+            parameter.grad = None
         losses = []
         for number, part in enumerate(parts, start=1):
             with nullcontext() if number == len(parts) else self._accelerator.no_sync(self._prepared):
@@ -108,6 +113,60 @@ class DDPReducer(_Reducer):
             self.backward(parts, beta=beta)
 
 
+class FlatGradient:
+    """The gradient of all parameters as one vector, always in the same place.
+
+    Args:
+        module: whose parameters' gradients are its parts; those that are frozen have none.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        sizes = [parameter.numel() for parameter in self._parameters]
+        self.vector = torch.zeros(sum(sizes), device=self._parameters[0].device)
+        self._views = list(map(_view_like, self.vector.split(sizes), self._parameters))
+
+    def clear(self) -> None:
+        """Make it zero, and every parameter's `.grad` a part of it."""
+        self.vector.zero_()
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            parameter.grad = view
+
+
+def _view_like(part: Tensor, parameter: Tensor) -> Tensor:
+    """Return a view of a vector in the shape and memory layout of a parameter, as fused optimizers need it."""
+    strides = torch.empty_like(parameter, device="meta").stride()
+    return part.as_strided(parameter.shape, strides, part.storage_offset())
+
+
+class FlatReducer(_Reducer):
+    """Sums gradients over processes in one call, after the last backward pass of a step.
+
+    It does what `DDPReducer` does, by device code alone, so that a step can be captured. Every image weighs
+    (1 / batch size).
+    """
+
+    limit = math.inf
+
+    def __init__(
+        self, accelerator: Accelerator, objective: nn.Module, batch_size: int, process_group: ProcessGroup
+    ) -> None:
+        super().__init__(accelerator, objective, 1 / batch_size)
+        self._group = process_group
+        self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
+        self._gradient = FlatGradient(objective)
+
+    def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
+        """Leave the global batch's gradient in `.grad`."""
+        self._gradient.clear()
+        losses = [self._pass(self._prepared, part, beta) for part in parts]
+        self._group.all_reduce(self._gradient.vector)
+        return losses
+
+    def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
+        """Do nothing: the first pass is like all others."""
+
+
 class ExactReducer(_Reducer):
     """Adds the gradients of single micro-batches as integers, whose sum doesn't depend on the order.
 
@@ -121,21 +180,19 @@ class ExactReducer(_Reducer):
         super().__init__(accelerator, objective, 1 / config.batch_size)
         self._group = process_group
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
-        self._parameters = list(objective.parameters())
         self.limit = 2.0**63 / FIXED_POINT / config.micro_batches
-        size = sum(parameter.numel() for parameter in self._parameters)
-        self._gradient = torch.zeros(size, device=process_group.device)
+        self._gradient = FlatGradient(objective)
         # The last entry counts the micro-batches with a gradient out of range.
-        self._total = torch.zeros(size + 1, dtype=torch.int64, device=process_group.device)
+        size = len(self._gradient.vector) + 1
+        self._total = torch.zeros(size, dtype=torch.int64, device=process_group.device)
 
     def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
         loss_scale = self._loss_scale
-        self._point_gradients_here()
         self._total.zero_()
         losses = []
         for part in parts:
-            self._gradient.zero_()
+            self._gradient.clear()
             losses.append(self._pass(self._prepared, part, beta))
             self._add(loss_scale)
         self._group.all_reduce(self._total)
@@ -145,31 +202,32 @@ class ExactReducer(_Reducer):
     def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
         """Do nothing: the first pass is like all others."""
 
-    def _point_gradients_here(self) -> None:
-        """Make every parameter's gradient a view of the one vector."""
-        views = self._gradient.split([parameter.numel() for parameter in self._parameters])
-        for parameter, view in zip(self._parameters, views, strict=True):
-            parameter.grad = view.view_as(parameter)
-
     def _add(self, loss_scale: float) -> None:
         """Add a micro-batch's gradient to the total. Multiplying by powers of two rounds nothing."""
-        lowest, highest = self._gradient.aminmax()
+        lowest, highest = self._gradient.vector.aminmax()
         in_range = (lowest > -self.limit * loss_scale) & (highest < self.limit * loss_scale)  # False for NaN
-        units = self._gradient.mul_(FIXED_POINT / loss_scale).round_().to(torch.int64)
+        units = self._gradient.vector.mul_(FIXED_POINT / loss_scale).round_().to(torch.int64)
         self._total[:-1] += units
         self._total[-1] += ~in_range
 
     def _write_gradient(self, loss_scale: float) -> None:
         """Turn the total into the gradient."""
-        self._gradient.copy_(self._total[:-1]).mul_(loss_scale / FIXED_POINT)
-        self._gradient.masked_fill_(self._total[-1] > 0, torch.nan)
+        self._gradient.vector.copy_(self._total[:-1]).mul_(loss_scale / FIXED_POINT)
+        self._gradient.vector.masked_fill_(self._total[-1] > 0, torch.nan)
 
 
 def build_reducer(
     accelerator: Accelerator, objective: nn.Module, config: TrainConfig, process_group: ProcessGroup
 ) -> GradientReducer:
-    """Build the gradient reducer that a config names."""
+    """Build the gradient reducer that a config names.
+
+    On CUDA without a loss scale, steps can be captured. There `ddp` is a sum of one vector, whether they are or not,
+    so that both have the same bits; but for parameters of other types than float32, which one vector can't hold.
+    """
+    can_be_captured = process_group.device.type == "cuda" and accelerator.scaler is None
     match config.reduce:
+        case "ddp" if can_be_captured and {parameter.dtype for parameter in objective.parameters()} == {torch.float32}:
+            return FlatReducer(accelerator, objective, config.batch_size, process_group)
         case "ddp":
             return DDPReducer(accelerator, objective, config.batch_size)
         case "exact":

@@ -1,10 +1,11 @@
 """Metrics of each step, summed over all processes without blocking."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
 from vae_dist.distributed.devices import wide_dtype
@@ -19,14 +20,19 @@ class AsyncMetrics:
         self._dtype = wide_dtype(process_group.device)
         self._sent: list[tuple[list[str], Tensor, Callable[[], Any]]] = []
 
-    def send(self, values: Mapping[str, Tensor | float]) -> None:
-        """Start summing this step's values; every process sends the same names."""
-        on_host = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        parts = [torch.tensor(list(on_host.values()), dtype=self._dtype).to(self._group.device, non_blocking=True)]
-        parts += [value.to(self._dtype).view(1) for value in on_device.values()]
-        vector, wait = self._start(torch.cat(parts))
-        self._sent.append(([*on_host, *on_device], vector, wait))
+    def send(self, on_host: Mapping[str, float], names: Sequence[str], on_device: Float[Tensor, " names"]) -> None:
+        """Start summing this step's values, which are copied; every process sends the same names.
+
+        Args:
+            on_host: values by name.
+            names: of the values on the device.
+            on_device: these values.
+        """
+        device = self._group.device
+        # From pinned memory, or the copy would wait until the device has nothing else to do.
+        host = torch.tensor(list(on_host.values()), dtype=self._dtype, pin_memory=device.type == "cuda")
+        vector, wait = self._start(torch.cat([host.to(device, non_blocking=True), on_device]))
+        self._sent.append(([*on_host, *names], vector, wait))
 
     def receive(self, *, keep: int = 1) -> list[dict[str, float]]:
         """Return the sums of all steps but the last `keep`, oldest first; each is given once."""

@@ -4,13 +4,10 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
-from torch import nn
 
 from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
@@ -18,24 +15,22 @@ from vae_dist.data import Dataset
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.cropped import whole_of
 from vae_dist.data.dataset import rule_of
-from vae_dist.data.loader import Loader
+from vae_dist.data.loader import Batch, Loader
 from vae_dist.data.sampler import Blocks, shard
 from vae_dist.data.stored import StoredDataset
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
-from vae_dist.losses import build_objective
 from vae_dist.models import BuildModel
-from vae_dist.optim.schedules import Schedule
+from vae_dist.optim.schedules import Schedule, Scheduled
 from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
 from vae_dist.reporting.trackers import check_trackers
 from vae_dist.runs.writer import RunWriter
-from vae_dist.training.auto_settings import apply_resolved, make_accelerator, resolve
-from vae_dist.training.compile import compile_or_fall_back
-from vae_dist.training.gradients import build_reducer
+from vae_dist.training.auto_settings import apply_resolved, captures, make_accelerator, resolve
+from vae_dist.training.build_step import build_step, check_compiled
 from vae_dist.training.run_data import load_same_dataset
-from vae_dist.training.step import TrainStep
+from vae_dist.training.step import StepResult, TrainStep
 from vae_dist.training.train_state import TrainState
 
 BATCHES_AHEAD = 2  # that are fetched from files while a step is taken
@@ -49,6 +44,7 @@ class Setup(NamedTuple):
     schedule: Schedule
     train_state: TrainState
     train_step: TrainStep
+    take_step: Callable[[Batch, Scheduled], StepResult]
     accelerator: Accelerator
     reporter: Reporter
     state: State
@@ -106,11 +102,11 @@ def set_up(
     )
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
-    train_step, compiled = _build_step(
-        config, train_state, loader, schedule, accelerator, process_group, signals, resolved
-    )
+    built = build_step(config, train_state, loader, schedule, accelerator, process_group, signals, resolved)
+    resolved = resolved.model_copy(update={"capture": built.captured})
     if state is not None:
-        _check_compiled(resolved, compiled=compiled)
+        check_compiled(resolved, compiled=built.compiled)
+        state = state.model_copy(update={"resolved": resolved})
     else:
         state = State(
             step=0,
@@ -118,16 +114,20 @@ def set_up(
             binarization=dataset.binarization,
             fit=rule_of(dataset),
             data=digests,
-            resolved=resolved.model_copy(update={"compile": compiled}),
+            resolved=resolved.model_copy(update={"compile": built.compiled}),
             groups=tuple(train_state.groups),
         )
-    return Setup(dataset, loader, schedule, train_state, train_step, accelerator, reporter, state)
+    return Setup(dataset, loader, schedule, train_state, built.train_step, built.take, accelerator, reporter, state)
 
 
 def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
-    """Settle what the config leaves open as rank zero does, or as the run was begun, and apply it."""
+    """Settle what the config leaves open as rank zero does, or as the run was begun, and apply it.
+
+    Whether steps are captured is settled anew: it changes no bit.
+    """
     device = process_group.device
     resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
+    resolved = resolved.model_copy(update={"capture": captures(config.train, device, resolved.precision)})
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
     return resolved
@@ -193,49 +193,6 @@ def _passes(config: TrainConfig, process_group: ProcessGroup) -> list[range]:
     passes = len(share) if config.reduce == "exact" else config.accumulate
     ranges = [shard(len(share), number, passes) for number in range(passes)]
     return [share[part.start : part.stop] for part in ranges if part]
-
-
-def _build_step(
-    config: Config,
-    train_state: TrainState,
-    loader: Loader,
-    schedule: Schedule,
-    accelerator: Accelerator,
-    process_group: ProcessGroup,
-    signals: StopSignals,
-    resolved: Resolved,
-) -> tuple[TrainStep, bool]:
-    """Build the training step, compiled where that is wanted and works, and warmed up."""
-    micro_size = config.train.batch_size // config.train.micro_batches
-    objective = build_objective(config.objective, train_state.model, micro_size)
-    reducer = build_reducer(accelerator, objective, config.train, process_group)
-    # Only now: building the reducer wraps `forward` in autocast, and that is what has to be compiled.
-    last = config.train.steps - 1  # early and late steps may differ in samples
-    trial = partial(_try_passes, objective, loader, schedule, (0, last), process_group.device)
-    compiled = resolved.compile and compile_or_fall_back(objective, trial, process_group, signals)
-    reducer.warm_up(loader.batch(0).parts, beta=torch.full((), schedule(0).beta, device=process_group.device))
-    train_state.optimizer.zero_grad()
-    return TrainStep(train_state, reducer, config.optim, accelerator), compiled
-
-
-def _try_passes(
-    objective: nn.Module, loader: Loader, schedule: Schedule, steps: tuple[int, ...], device: torch.device
-) -> None:
-    """Run the bare objective forward and backward for every shape that training will have."""
-    for step in steps:
-        for part in {part.images.shape: part for part in loader.batch(step).parts}.values():
-            loss = objective(*part, torch.full((), schedule(step).beta, device=device))
-            loss.loss.sum().backward()
-    objective.zero_grad()
-
-
-def _check_compiled(resolved: Resolved, *, compiled: bool) -> None:
-    """Refuse to go on without compilation where the run was begun with it; all processes agree on whether it works."""
-    if resolved.compile and not compiled:
-        raise UsageError(
-            "The run was begun compiled, and torch.compile fails here: its weights would no longer be those of an "
-            "undisturbed run. Repair the compiler, or give another --out."
-        )
 
 
 def _start_reporting(

@@ -5,7 +5,7 @@ it waits for the device.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from vae_dist.config import OptimConfig
-from vae_dist.data.loader import Batch, Part
+from vae_dist.data.loader import Batch
+from vae_dist.data.parts import Part
 from vae_dist.distributed.devices import wide_dtype
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
@@ -27,16 +28,20 @@ from vae_dist.training.divergence import diagnose
 from vae_dist.training.gradients import GradientReducer
 from vae_dist.training.train_state import TrainState
 
+GRAD_NORM, SKIPPED = "grad_norm", ":skipped"
 # In metrics.jsonl.
-RESERVED = {"step", "epoch", "split", "loss", "grad_norm", "skipped_steps", NOT_FINITE, *Scheduled._fields}
+RESERVED = {"step", "epoch", "split", "loss", GRAD_NORM, "skipped_steps", NOT_FINITE, *Scheduled._fields}
 
 
 class StepResult(NamedTuple):
-    """The result of a step, on the device. What made it a skipped one is in the numbers: NaN, infinite or too large."""
+    """The figures of a step, on the device; a captured step overwrites them with those of the next.
 
-    sums: dict[str, Tensor]  # the loss and its metrics over this process's images
-    grad_norm: Tensor  # of the global batch
-    skipped: Tensor  # whether the gradient was not finite or too large; then nothing was changed
+    They are the sums of the loss and its metrics over this process's images; then, of the global batch, the norm of the
+    gradient, and 1 where that was not finite or too large, so that nothing was changed, else 0.
+    """
+
+    names: tuple[str, ...]
+    values: Float[Tensor, " names"]
 
 
 class TrainStep:
@@ -54,44 +59,52 @@ class TrainStep:
     ) -> None:
         self._state, self._reducer, self._optim, self._scaler = state, reducer, optim, accelerator.scaler
         self._parameters: list[Tensor] = list(state.model.parameters())
-        self._device = self._parameters[0].device
+        # Tensors: torch.compile makes new code for every new number, and soon gives up; a captured step has old ones.
+        self._beta, self._ema_weight = (torch.zeros((), device=self._parameters[0].device) for _ in range(2))
 
     def __call__(self, batch: Batch, scheduled: Scheduled) -> StepResult:
-        """Take the step of a batch; a gradient that is not finite or too large changes nothing."""
-        self._state.optimizer.zero_grad()
-        # A tensor: torch.compile makes new code for every new number, and soon gives up.
-        losses = self._reducer.backward(batch.parts, beta=self._scalar(scheduled.beta))
+        """Take the step of a batch."""
+        self.set_scheduled(scheduled)
+        return self.take(batch.parts)
+
+    def set_scheduled(self, scheduled: Scheduled) -> None:
+        """Set the values that hold for the next step, where it reads them on the device."""
+        set_learning_rate(self._state.optimizer, scheduled.lr)
+        self._beta.fill_(scheduled.beta)
+        if scheduled.ema_decay is not None:
+            self._ema_weight.fill_(1 - scheduled.ema_decay)
+
+    def take(self, parts: Sequence[Part]) -> StepResult:
+        """Take a step on the device; a gradient that is not finite or too large changes nothing."""
+        losses = self._reducer.backward(parts, beta=self._beta)
         _check_metrics(losses[0])
         if self._scaler is not None:
             self._scaler.unscale_(self._state.optimizer)
         norm = get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
-        self._move_weights(scheduled, norm, skipped)
-        names = ["loss", *losses[0].metrics]
-        return StepResult(dict(zip(names, _sums(losses).unbind(), strict=True)), norm, skipped)
+        self._move_weights(norm, skipped)
+        sums = _sums(losses)
+        values = torch.cat([sums, torch.stack([norm.to(sums.dtype), skipped.to(sums.dtype)])])
+        return StepResult(("loss", *losses[0].metrics, GRAD_NORM, SKIPPED), values)
 
     def diagnose(self, micro_batches: Iterable[tuple[int, Part]], scheduled: Scheduled, group: ProcessGroup) -> str:
         """Return why the last step was skipped, given this process's micro-batches of it by their numbers."""
-        beta = self._scalar(scheduled.beta)
+        beta = torch.full_like(self._beta, scheduled.beta)
         return diagnose(self._state.model, self._reducer, self._optim.skip_norm, micro_batches, beta, group)
 
-    def _move_weights(self, scheduled: Scheduled, norm: Tensor, skipped: Tensor) -> None:
+    def _move_weights(self, norm: Tensor, skipped: Tensor) -> None:
         optimizer = self._state.optimizer
         if self._optim.clip_norm is not None:
-            norm = torch.where(skipped, 0, norm)  # so that the gradient of a skipped step stays as it is
+            norm = norm.masked_fill(skipped, 0)  # so that the gradient of a skipped step stays as it is
             clip(optimizer, self._parameters, norm, self._optim.clip_norm, fold=self._scaler is None)
-        set_learning_rate(optimizer, scheduled.lr)
         if self._scaler is None:
             step_unless(skipped, optimizer, self._parameters)
         else:
             if not skipped:
                 self._scaler.step(optimizer)
             self._scaler.update()
-        if self._state.ema is not None and scheduled.ema_decay is not None:
-            self._state.ema.update(torch.where(skipped, 0, self._scalar(1 - scheduled.ema_decay)))
-
-    def _scalar(self, value: float) -> Tensor:
-        return torch.full((), value, device=self._device)
+        if self._state.ema is not None:
+            self._state.ema.update(self._ema_weight.masked_fill(skipped, 0))
 
 
 def _check_metrics(loss: Loss) -> None:

@@ -1,6 +1,7 @@
 """All tensors that training changes, in named groups that can be saved and restored exactly."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -71,6 +72,18 @@ class TrainState:
             tensors |= {f"the average of {name}": p for name, p in self.ema.module.named_parameters()}
         tensors |= {f"the optimizer's {name}": p for name, p in state_tensors(self.optimizer, self.model).items()}
         return first_bad(tensors)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Put all tensors back, where they are, on the way out."""
+        tensors = [tensor for group in self.tensors().values() for tensor in group.values()]
+        before = [tensor.clone() for tensor in tensors]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, old in zip(tensors, before, strict=True):
+                    tensor.copy_(old)
 
     def synchronize(self, process_group: ProcessGroup) -> None:
         """Give every process the tensors of rank zero."""

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from vae_dist.checkpoint import Snapshot, Window
 from vae_dist.config import Config
@@ -30,10 +29,9 @@ from vae_dist.training.metrics import AsyncMetrics
 from vae_dist.training.profiler import profiled
 from vae_dist.training.setup import Setup
 from vae_dist.training.soundness import Soundness
-from vae_dist.training.step import StepResult
+from vae_dist.training.step import GRAD_NORM, SKIPPED, StepResult
 
-# Sent beside the metrics of a step.
-STOP, MINUTES_UP, SKIPPED, GRAD_NORM = ":stop:", ":minutes up", ":skipped", "grad_norm"
+STOP, MINUTES_UP = ":stop:", ":minutes up"  # sent beside the figures of a step
 
 
 class Trainer:
@@ -133,7 +131,7 @@ class Trainer:
         """Take one step, and do whatever is due after it."""
         train = self._config.train
         scheduled = self._setup.schedule(batch.step)
-        self._send(self._setup.train_step(batch, scheduled))
+        self._send(self._setup.take_step(batch, scheduled))
         self._step = batch.step + 1
         self._val_neg_elbo = None
         due = partial(is_due, self._step, last=train.steps)
@@ -157,15 +155,10 @@ class Trainer:
 
     def _send(self, result: StepResult) -> None:
         """Start summing over all processes what each of them has to know of a step."""
-        zero = self._group.is_rank_zero  # counts once what is the same everywhere
         minutes_up = time.monotonic() - self._saved_at > 60 * self._config.train.checkpoint_minutes
         flags = {f"{STOP}{reason}": float(self._signals.reason == reason) for reason in REASONS}
-        common: dict[str, Tensor | float] = {
-            MINUTES_UP: float(zero and minutes_up),
-            SKIPPED: result.skipped if zero else torch.zeros_like(result.skipped),
-            GRAD_NORM: result.grad_norm if zero else torch.zeros_like(result.grad_norm),
-        }
-        self._metrics.send({**flags, **common, **result.sums})
+        flags[MINUTES_UP] = float(self._group.is_rank_zero and minutes_up)
+        self._metrics.send(flags, *result)
 
     def _receive(self, keep: int) -> None:
         """Take in the sums of all steps but the last `keep`."""
@@ -174,7 +167,8 @@ class Trainer:
             self._received += 1
             stops = {reason: values.pop(f"{STOP}{reason}") for reason in REASONS}
             self._save_due |= values.pop(MINUTES_UP) > 0
-            skipped, norm = values.pop(SKIPPED) > 0, values.pop(GRAD_NORM)
+            # Every process has sent the same; sums and quotients of a float32 norm are exact in float64.
+            skipped, norm = values.pop(SKIPPED) > 0, values.pop(GRAD_NORM) / self._group.size
             self._skipped.add(self._received, values, norm, skipped=skipped)
             if self._skipped.in_a_row and self._stop is None and any(stops.values()):
                 self._setup.reporter.print("Steps are being skipped: stopping after the next one that is taken.")
