@@ -25,6 +25,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "h_dim": 12, "depth": 2, "z_dim": 3},
     "conv": {"kind": "conv", "width": 8, "blocks": 1, "z_dim": 3},
     "hierarchical": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "patch": 2, "groups": [1, 2]},
+    "patch-autoencoder": {"kind": "patch-autoencoder", "width": 8, "z_dim": 2, "patch": 4, "fine": 4},
 }
 LIKELIHOODS: dict[str, dict[str, Any]] = {
     "bernoulli": {"kind": "bernoulli"},
@@ -99,11 +100,15 @@ def levels(count: int, shape: tuple[int, int, int]) -> Tensor:
 
 
 def test_the_allowed_combinations_are_all_that_make_sense() -> None:
-    """Flat models go with every prior; doubly reparameterized is for priors free of the encoder."""
+    """Flat models go with every prior; doubly reparameterized is for priors free of the encoder.
+
+    A patch autoencoder goes with likelihoods of real-valued pixels alone.
+    """
     kinds, objectives = all_kinds()["model"], len(OBJECTIVES) - 1  # and doubly reparameterized
     flat = sum(issubclass(kinds[settings["kind"]], FlatModelConfig) for settings in MODELS.values())
     of_flat = objectives * len(PRIORS) + len(PRIORS) - 1  # all but vamp
-    assert len(allowed()) == len(LIKELIHOODS) * (flat * of_flat + (len(MODELS) - flat) * objectives)
+    real_valued = sum(settings["kind"] == "gaussian" for settings in LIKELIHOODS.values())
+    assert len(allowed()) == len(LIKELIHOODS) * (flat * of_flat + objectives) + real_valued * objectives
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "model": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "likelihood": "logistic-mixture"},
         "data": {"binarize": "none", "val_size": 100},
     },
+    "patch autoencoder, cropped": {
+        "model": {"kind": "patch-autoencoder", "width": 8, "patch": 4, "fine": 4},
+        "data": {"binarize": "none", "val_size": 100, "random_crop": 20},
+    },
 }
 
 

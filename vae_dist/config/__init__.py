@@ -26,6 +26,7 @@ from vae_dist.config.model import (
     HierarchicalConfig,
     MLPConfig,
     ModelConfig,
+    PatchAutoencoderConfig,
 )
 from vae_dist.config.objective import BaseObjectiveConfig, ELBOConfig, IWAEConfig, ObjectiveConfig
 from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, OptimConfig, SGDConfig
@@ -69,6 +70,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimConfig",
     "PackedConfig",
+    "PatchAutoencoderConfig",
     "PriorConfig",
     "SGDConfig",
     "Section",

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vae_dist.config.likelihood import BernoulliConfig, LikelihoodConfig
+from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig
 from vae_dist.config.prior import FlowPriorConfig, NormalPriorConfig, PriorConfig
 from vae_dist.config.section import Kind, Kinds, Layers, LayersOrZero, Side, Width
 
@@ -80,6 +80,35 @@ class HierarchicalConfig(BaseModelConfig):
     )
 
 
+class PatchAutoencoderConfig(BaseModelConfig):
+    """An autoencoder with spatial latents that begins as PCA of patches."""
+
+    builder: ClassVar[str] = "vae_dist.models.patch_autoencoder:build_patch_autoencoder"
+
+    kind: Literal["patch-autoencoder"] = "patch-autoencoder"
+    z_dim: Width = Field(4, description="latent channels at each position")
+    patch: Side = Field(8, description="side of a position, in pixels")
+    width: Width = Field(192, description="channels of the convolutions between patches")
+    encoder_blocks: LayersOrZero = Field(2, description="residual blocks of the encoder")
+    decoder_blocks: LayersOrZero = Field(4, description="residual blocks of the decoder")
+    fine: Width = Field(16, description="channels of the decoder's convolutions at full resolution")
+    likelihood: LikelihoodConfig = GaussianConfig()
+
+    @property
+    def distributions(self) -> str:
+        """Return the names of the model's distributions, for summaries."""
+        return f"{self.likelihood.kind} likelihood, normal prior"
+
+    @model_validator(mode="after")
+    def _pixels_are_real_valued(self) -> Self:
+        if self.likelihood.kind in ("bernoulli", "logistic-mixture"):
+            raise ValueError(
+                f"model.likelihood {self.likelihood.kind} has no linear optimum, as which a patch-autoencoder begins: "
+                "set it to gaussian"
+            )
+        return self
+
+
 class GivenModelConfig(Kind):
     """A model that was given to `train` from Python, with a likelihood of its own."""
 
@@ -96,5 +125,6 @@ class GivenModelConfig(Kind):
 
 
 ModelConfig = Annotated[
-    MLPConfig | ConvConfig | HierarchicalConfig | GivenModelConfig, Kinds(default="mlp", group="vae_dist.models")
+    MLPConfig | ConvConfig | HierarchicalConfig | PatchAutoencoderConfig | GivenModelConfig,
+    Kinds(default="mlp", group="vae_dist.models"),
 ]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from vae_dist.config import BernoulliConfig, GaussianConfig, LogisticMixtureConfig
 from vae_dist.distributions.fast_paths import bernoulli_log_prob
-from vae_dist.distributions.gaussian import LOG_2PI, positive_sigma
+from vae_dist.distributions.gaussian import LOG_2PI, positive_sigma, raw_sigma_of
 from vae_dist.distributions.logistic_mixture import LogisticMixture, parameter_count
 
 IMAGE_DIMS = (-3, -2, -1)
@@ -35,6 +35,13 @@ class Likelihood(nn.Module, ABC):
     def parameters_per_pixel(self, channels: int) -> int:
         """Return how many numbers a decoder has to give for each pixel of an image with some channels."""
         return channels
+
+    def start_at(self, sigma: float) -> None:
+        """Begin with a standard deviation of pixels, where the scale is one learned number."""
+
+    def parameters_at(self, mean: Float[Tensor, "*batch c h w"], sigma: float) -> Float[Tensor, "*batch p h w"]:
+        """Return parameters with a mean, and a standard deviation where each pixel has its own; affine in the mean."""
+        raise NotImplementedError(f"{type(self).__name__} is no likelihood of real-valued pixels.")
 
     def log_prob(
         self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "samples batch p h w"]
@@ -135,6 +142,16 @@ class Gaussian(Likelihood):
     def parameters_per_pixel(self, channels: int) -> int:
         """Return a mean a channel, and a sigma where each pixel has its own."""
         return 2 * channels if self.per_pixel else channels
+
+    @torch.no_grad()
+    def start_at(self, sigma: float) -> None:
+        """Begin with a standard deviation, where it is one learned number."""
+        if self.fixed_sigma is None and not self.per_pixel:
+            self.raw_sigma.fill_(raw_sigma_of(sigma))
+
+    def parameters_at(self, mean: Float[Tensor, "*batch c h w"], sigma: float) -> Float[Tensor, "*batch p h w"]:
+        """Return parameters with a mean, and a standard deviation where each pixel has its own."""
+        return torch.cat([mean, torch.full_like(mean, raw_sigma_of(sigma))], dim=-3) if self.per_pixel else mean
 
     def mean_and_sigma(
         self, parameters: Float[Tensor, "*batch p h w"]

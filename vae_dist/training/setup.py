@@ -35,6 +35,7 @@ from vae_dist.training.auto_settings import apply_resolved, make_accelerator, re
 from vae_dist.training.compile import compile_or_fall_back
 from vae_dist.training.gradients import build_reducer
 from vae_dist.training.run_data import load_same_dataset
+from vae_dist.training.start import start_from_images
 from vae_dist.training.step import TrainStep
 from vae_dist.training.train_state import TrainState
 
@@ -97,12 +98,14 @@ def set_up(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
     if state is None:
+        start = start_from_images(train_state, dataset, config.seed, process_group)
         train_state.synchronize(process_group)
     else:
+        start = state.start
         _check_groups(run, state, train_state)
         _restore(train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
-        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state
+        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, start
     )
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
@@ -118,6 +121,7 @@ def set_up(
             binarization=dataset.binarization,
             fit=rule_of(dataset),
             data=digests,
+            start=start,
             resolved=resolved.model_copy(update={"compile": compiled}),
             groups=tuple(train_state.groups),
         )
@@ -248,12 +252,15 @@ def _start_reporting(
     accelerator: Accelerator,
     resolved: Resolved,
     state: State | None,
+    start: str | None,
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
     step = state.step if state else 0
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
     reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
     summary = run_summary(config, dataset, process_group, resolved, train_state.model)
+    if start is not None:
+        summary["begins as"] = start
 
     def record_start() -> None:
         run_id = run.record_start(sys.argv, summary["device"], process_group.size, step)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vae_dist.checkpoint import Checkpoint, TensorSpec
@@ -71,6 +72,13 @@ class TrainState:
             tensors |= {f"the average of {name}": p for name, p in self.ema.module.named_parameters()}
         tensors |= {f"the optimizer's {name}": p for name, p in state_tensors(self.optimizer, self.model).items()}
         return first_bad(tensors)
+
+    def start_from(self, images: UInt8[Tensor, "n c h w"]) -> str:
+        """Let the model, and its average, begin where training images lead; return what it begins as."""
+        start = self.model.start_from(images)
+        if self.ema:
+            self.ema.module.load_state_dict(self.model.state_dict())
+        return start
 
     def synchronize(self, process_group: ProcessGroup) -> None:
         """Give every process the tensors of rank zero."""
