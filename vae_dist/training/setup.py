@@ -16,7 +16,7 @@ from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset
 from vae_dist.data.augmentation import Augmentation
-from vae_dist.data.cropped import CroppedDataset
+from vae_dist.data.cropped import uncropped
 from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Loader
 from vae_dist.data.packs.dataset import PackedDataset
@@ -174,7 +174,7 @@ def _build_loader(
     *,
     start: int,
 ) -> Loader:
-    stored = dataset.whole if isinstance(dataset, CroppedDataset) else dataset
+    stored = uncropped(dataset)
     return Loader(
         stored,
         _passes(config.train, process_group),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vae_dist.data import Dataset
-from vae_dist.data.cropped import CroppedDataset
+from vae_dist.data.cropped import uncropped
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.rng import derive_seed
 from vae_dist.training.train_state import TrainState
@@ -30,7 +30,7 @@ def sample_of_training(dataset: Dataset, seed: int) -> Tensor:
 
     There are as many as have 16.8 million pixels, but at least 64, or all.
     """
-    whole = dataset.whole if isinstance(dataset, CroppedDataset) else dataset
+    whole = uncropped(dataset)
     _, height, width = whole.image_shape
     size = whole.size("train")
     generator = torch.Generator().manual_seed(derive_seed("start", seed))
