@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vae_dist.config import Binarization
 from vae_dist.data import ResidentDataset
+from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.loader import Batch, Loader
 from vae_dist.data.sampler import batch_indices, shard
 from vae_dist.rng import training_noise
@@ -32,6 +33,7 @@ def loader_of(
     seed: int = 5,
     samples_at: Callable[[int], int] = lambda step: 2,
     steps: range = range(6),
+    augmentation: Augmentation | None = None,
 ) -> Loader:
     return Loader(
         dataset_of(binarization),
@@ -43,6 +45,7 @@ def loader_of(
         samples_at=samples_at,
         steps=steps,
         device=CPU,
+        augmentation=augmentation,
     )
 
 

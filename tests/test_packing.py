@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,19 +16,25 @@ from typer.testing import CliRunner
 
 from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.cli import app
-from vae_dist.config import FolderConfig
+from vae_dist.config import Config, FolderConfig
 from vae_dist.data import Dataset, load_dataset
+from vae_dist.data.fitting import Rule
+from vae_dist.data.input_images import read_images
 from vae_dist.data.packs import packing
 from vae_dist.data.packs.cache import cache_size, cached_pack, clear_cache, packs_folder
 from vae_dist.data.packs.dataset import open_pack
-from vae_dist.data.packs.decoding import FEW, Decoder, Rule, decode_to_fit
+from vae_dist.data.packs.decoding import FEW, Decoder, decode_to_fit
 from vae_dist.data.packs.files import PictureFile, file_at
 from vae_dist.data.packs.packing import pack
 from vae_dist.data.progress import progress_to
 from vae_dist.errors import UserError
 from vae_dist.training import train
 
-RULE = Rule(4, 6, resize=True, levels=None)
+RULE = Rule(height=4, width=6)
+TINY: dict[str, Any] = {
+    "model": {"kind": "mlp", "h_dim": 8, "z_dim": 2},
+    "train": {"steps": 2, "batch_size": 4, "micro_batches": 2, "threads": 1, "precision": "fp32"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +68,7 @@ def test_a_folder_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert all(torch.equal(first[split], second[split]) for split in first)
 
 
-@pytest.mark.parametrize("change", ["content", "name", "size", "picture added"])
+@pytest.mark.parametrize("change", ["content", "name", "size", "fit", "picture added"])
 def test_what_has_changed_is_decoded_again(tmp_path: Path, change: str) -> None:
     root = draw(tmp_path / "pictures", 5)
     before = every_image(load(root, val_size=0))["train"]
@@ -72,7 +79,8 @@ def test_what_has_changed_is_decoded_again(tmp_path: Path, change: str) -> None:
             (root / "0000.png").rename(root / "9.png")
         case "picture added":
             Image.new("RGB", (6, 4), (1, 2, 3)).save(root / "9.png")
-    after = every_image(load(root, val_size=0, **({"size": 2} if change == "size" else {})))["train"]
+    settings: dict[str, dict[str, object]] = {"size": {"size": 2}, "fit": {"fit": "pad", "background": 9}}
+    after = every_image(load(root, val_size=0, **settings.get(change, {})))["train"]
     if change != "name":
         assert before.shape != after.shape or not torch.equal(before, after)
     assert len(list(packs_folder().glob("*/manifest.json"))) == 2
@@ -312,3 +320,48 @@ def test_the_cache_can_be_emptied_of_what_is_damaged(tmp_path: Path) -> None:
         load(root)
     clear_cache()
     assert load(root, val_size=0).size("train") == 3
+
+
+def draw_sizes(folder: Path, *sizes: tuple[int, int]) -> Path:
+    folder.mkdir()
+    for number, size in enumerate(sizes):
+        Image.new("RGBA", size, (9 * number, 100, 200, 255 - number)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_what_is_cropped_and_enlarged_is_counted(tmp_path: Path) -> None:
+    root = draw_sizes(tmp_path / "pictures", (4, 4), (40, 40), (40, 43), (8, 4), (4, 16), (2, 2), (3, 4))
+    cropped = load(root, size=4, val_size=0).notes  # type: ignore[attr-defined]
+    assert cropped["cropped"] == (
+        "3 of 7 pictures by more than a tenth of their area, at most 75% (to keep them whole: data.fit=pad)"
+    )
+    assert cropped["enlarged"] == "2 of 7 pictures to 4 × 4, at most 2.0 times"
+    padded = load(root, size=4, val_size=0, fit="pad").notes  # type: ignore[attr-defined]
+    assert "cropped" not in padded
+    assert padded["enlarged"] == "1 of 7 pictures to 4 × 4, at most 2.0 times"
+
+
+def test_nothing_is_said_of_pictures_of_one_size(tmp_path: Path) -> None:
+    root = draw(tmp_path / "pictures", 5)
+    for settings in ({"size": None}, {"size": [4, 6]}, {"size": [2, 3]}):
+        assert load(root, **settings).notes.keys() == {"pictures"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["folder", "packed"])
+@pytest.mark.parametrize("resident", ["on", "off"])
+def test_pictures_are_given_to_a_model_as_it_was_trained_on_them(tmp_path: Path, name: str, resident: str) -> None:
+    """`reconstruct --input` and `interpolate --start` read by the rule that is in the checkpoint."""
+    root = draw_sizes(tmp_path / "pictures", (9, 4), (4, 9), (6, 6), (2, 3))
+    how = {"fit": "pad", "background": 255, "levels": [0, 300]}
+    data = {"name": "folder", "root": root, "size": [6, 5], **how}
+    if name == "packed":
+        options = ["--size", "6x5", "--fit", "pad", "--background", "255", "--levels", "0", "300"]
+        assert CliRunner().invoke(app, ["data", "pack", str(root), str(tmp_path / "out"), *options]).exit_code == 0
+        data = {"name": "packed", "root": tmp_path / "out"}
+    config = Config.model_validate({"data": {**data, "resident": resident, "val_size": 0}, **TINY})
+    found = find_checkpoint(train(config, tmp_path / "run").run)
+    assert found.rule == Rule(height=6, width=5, levels=(0, 300), method="pad", background=255)
+    dataset = load_dataset(config.data)
+    seen = read_images(sorted(root.iterdir()), dataset.image_shape, found.rule)
+    expected = dataset.images("train", range(4))
+    assert {image.numpy().tobytes() for image in seen} == {image.numpy().tobytes() for image in expected}

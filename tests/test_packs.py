@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_dist.config import Split
 from vae_dist.data.packs.dataset import SMALL_BYTES, PackedDataset, is_resident, open_pack
-from vae_dist.data.packs.manifest import MANIFEST, Fit, Manifest
+from vae_dist.data.packs.manifest import MANIFEST, Manifest
 from vae_dist.data.packs.shards import write_shard
 from vae_dist.errors import UsageError, UserError
 
@@ -34,7 +34,7 @@ def write_pack(folder: Path, splits: dict[Split, list[Tensor]]) -> Path:
         for split, parts in splits.items()
     }
     channels = max(part.shape[1] for parts in splits.values() for part in parts)
-    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=Fit(), splits=shards)
+    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=None, splits=shards)
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return folder
 
@@ -172,6 +172,7 @@ def with_a_long_header(pack: Path) -> None:
         ),
         (lambda pack: with_pixels(pack, PIXELS[:2, :2].contiguous()), "different sizes|another shape"),
         (lambda pack: with_pixels(pack, PIXELS[:2, :, :4].contiguous()), "pictures of different sizes"),
+        (lambda pack: forge(pack, lambda content: content.update(fit={"height": 6, "width": 4})), "of different sizes"),
         (lambda pack: with_pixels(pack, PIXELS[:2, :, :0].contiguous()), "holds no pictures as its manifest lists"),
         (lambda pack: in_place_of(pack / MANIFEST, os.mkfifo), "it is no plain file"),
         (with_an_empty_pipe, "it is no plain file"),
@@ -185,7 +186,7 @@ def test_a_forged_set_is_refused(pack: Path, damage: Callable[[Path], object], m
 
 
 def test_grey_pictures_of_a_set_in_colour_count_threefold_where_memory_is_concerned(pack: Path) -> None:
-    forge(pack, lambda content: content["fit"].update(height=5, width=4))
+    forge(pack, lambda content: content.update(fit={"height": 5, "width": 4}))
     assert is_resident(pack, "auto")
     forge(pack, lambda content: content["splits"]["train"][1].update(count=SMALL_BYTES // 40))
     assert not is_resident(pack, "auto")

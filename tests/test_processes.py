@@ -72,6 +72,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "objective": {"kind": "iwae", "final_samples": 3, "final_from": 0.8, "doubly_reparameterized": True},
     },
     "mlp, vamp, static": {"model": {"prior": {"kind": "vamp", "pseudo_inputs": 5}}, "data": {"binarize": "static"}},
+    "conv, augmented": {
+        "model": {"kind": "conv", "width": 8, "blocks": 1},
+        "data": {"val_size": 100, "random_flip": True, "random_crop": [24, 21]},
+    },
     "hierarchical, logistic mixture": {
         "model": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "likelihood": "logistic-mixture"},
         "data": {"binarize": "none", "val_size": 100},

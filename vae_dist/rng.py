@@ -1,8 +1,8 @@
 """Every random number of the package, each a function of what it is for.
 
-Training noise depends on the seed and the micro-batch's number in the run, evaluation and generation noise on the seed
-and the image's index: never on what was drawn before, on which process draws it, or on what else is drawn. The global
-random state is neither read nor changed.
+Training noise depends on the seed and the micro-batch's number in the run, augmentation on the seed, the step and the
+position in the batch, evaluation and generation noise on the seed and the image's index: never on what was drawn
+before, on which process draws it, or on what else is drawn. The global random state is neither read nor changed.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, SupportsIndex
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 LOW = 0xFFFFFFFF  # the bits of a seed that torch's CPU generator keeps
@@ -105,6 +105,17 @@ def uniforms_by_index(
 ) -> Float[Tensor, "images *shape"]:
     """Draw uniforms in [0, 1) for each image index, as `normals_by_index` does normals."""
     return _by_index(torch.rand, purpose, seed, indices, shape, device)
+
+
+def uniforms_by_position(
+    purpose: str, seed: int, step: int, batch_size: int, draws: int
+) -> Float64[Tensor, "draws batch"]:
+    """Draw some uniforms in [0, 1) for each position of the global batch of a step, on the CPU.
+
+    All of the batch's are drawn by one generator; a process that has a part of it takes that part of them.
+    """
+    generator = torch.Generator().manual_seed(SeedStream(purpose, seed)[step])
+    return torch.rand(draws, batch_size, generator=generator, dtype=torch.float64)
 
 
 def _by_index(

@@ -6,7 +6,6 @@ step-00012000/
     manifest.json                                                 written last: SHA-256 and size of all others
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from vae_dist.config import Binarization, Config
 from vae_dist.config.section import Side, Threads
+from vae_dist.data.fitting import Rule
 from vae_dist.distributed.devices import Precision
 
 FORMAT: Literal[2] = 2
@@ -96,6 +96,7 @@ class State(Part):
     step: Steps  # of the run, skipped ones included
     image_shape: tuple[Side, Side, Side]
     binarization: Binarization
+    fit: Rule | None = None  # by which its pictures became images; None in checkpoints of before it was kept
     data: dict[ShortText, ShortText] = Field(max_length=MOST_ENTRIES)  # digest of the images of each split
     resolved: Resolved
     groups: tuple[GroupName, ...] = Field(max_length=MOST_ENTRIES)  # of tensors, each in a file of its own
@@ -112,8 +113,11 @@ class State(Part):
             raise ValueError("more steps were skipped in a row than over the run")
         if self.window.steps + self.skipped_steps > self.step:
             raise ValueError("more steps were skipped and logged than taken")
-        if math.prod(self.image_shape) > MOST_NUMBERS:
+        channels, height, width = self.image_shape
+        if max(height * width, self.fit.height * self.fit.width if self.fit else 0) * channels > MOST_NUMBERS:
             raise ValueError("the images are too large")
+        if self.fit and (self.fit.height < height or self.fit.width < width):
+            raise ValueError("pictures are fitted to a smaller size than the images have")
         if self.scaler and self.scaler.keys() != set(get_args(ScalerKey)):
             raise ValueError("the loss scale is not whole")
         if len(set(self.groups)) < len(self.groups):

@@ -33,6 +33,7 @@ from vae_dist.checkpoint.format import (
 from vae_dist.checkpoint.misplaced import check_is_folder, is_lfs_pointer, lfs_advice, what_else
 from vae_dist.config import Config, parse_config
 from vae_dist.data import Dataset
+from vae_dist.data.fitting import Rule
 from vae_dist.errors import UsageError, UserError
 from vae_dist.json_files import read_json
 from vae_dist.printable import printable
@@ -95,6 +96,13 @@ class Checkpoint:
         """Return the folder of the run that it is of, or its own where it stands alone."""
         folder = self.path.parent
         return folder.parent if folder.name == CHECKPOINTS else self.path
+
+    @property
+    def rule(self) -> Rule:
+        """Return the rule by which pictures become images for the model."""
+        _, height, width = self.state.image_shape
+        levels = getattr(self.config.data, "levels", None)
+        return self.state.fit or Rule(height=height, width=width, levels=levels)
 
     def check_dataset(self, dataset: Dataset, split: str) -> None:
         """Check that a split has the images that it had when the run was begun, if it was there.

@@ -29,11 +29,17 @@ def pack(
     pictures: Annotated[Path, typer.Argument(help="Folder of pictures; its subfolders train, val, test are splits.")],
     out: Annotated[Path, typer.Argument(help="Folder of the packed set.")],
     size: Annotated[
-        str | None, typer.Option(metavar="SIDE|HxW", help="Crop and resize to these pixels.", show_default="their own")
+        str | None, typer.Option(metavar="SIDE|HxW", help="Bring pictures to these pixels.", show_default="their own")
     ] = None,
     levels: Annotated[
         tuple[float, float] | None, typer.Option(help="Values that become 0 and 255.", show_default="their type's")
     ] = None,
+    fit: Annotated[
+        Literal["crop", "pad"], typer.Option(help="To that size: keep the centred part, or the whole picture.")
+    ] = "crop",
+    background: Annotated[
+        int, typer.Option(min=0, max=255, help="Grey level below transparent pictures and around padded ones.")
+    ] = 0,
     on_error: Annotated[Literal["raise", "skip"], typer.Option(help="About pictures that can't be read.")] = "raise",
     shard_size: Annotated[int, typer.Option(min=1, help="MiB of pixels in a file.")] = SHARD_MIB,
     debug: Debug = False,
@@ -46,7 +52,15 @@ def pack(
     skip, shard_bytes = on_error == "skip", shard_size << 20
     with reading(Console(), f"The same command goes on with what is in {out}.") as show:
         packed = pack_folder(
-            pictures, out, _size(size), _levels(levels), skip=skip, shard_bytes=shard_bytes, on_progress=show
+            pictures,
+            out,
+            _size(size),
+            levels=_levels(levels),
+            method=fit,
+            background=background,
+            skip=skip,
+            shard_bytes=shard_bytes,
+            on_progress=show,
         )
     print(printable(packed))
     setting = f"data={{name: packed, root: {json.dumps(str(out))}, binarize: none}}"

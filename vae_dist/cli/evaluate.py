@@ -141,6 +141,7 @@ def _record(checkpoint: "Checkpoint", result: "EvalResult") -> dict[str, Any]:
         "data": checkpoint.config.data.name,
         "likelihood": checkpoint.config.model.likelihood.kind,
         "unit": "nats per image",
+        "augmented": _augmentation(checkpoint) or None,
         **asdict(result),
     }
 
@@ -185,10 +186,19 @@ def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
 def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
     weights = "averaged (EMA)" if _is_averaged(checkpoint) else "raw"
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
+    augmented = _augmentation(checkpoint)
     return printable(
         f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; {targets[result.binarization]}; "
         f"{checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; seed {result.seed}; {result.precision}"
+        + (f"; training was augmented ({augmented})" if augmented else "")
     )
+
+
+def _augmentation(checkpoint: "Checkpoint") -> str:
+    """Return how the training images were augmented, in words; those that are scored are not, but for centre crops."""
+    from vae_dist.data.augmentation import Augmentation
+
+    return Augmentation.of(checkpoint.config.data).in_words(checkpoint.rule)
 
 
 def _number(value: float | None) -> str:

@@ -40,8 +40,7 @@ def interpolate(
     found = open_checkpoint(run, checkpoint, best=best)
     model = load_on_device(found)
     if start and end:
-        levels = getattr(found.config.data, "levels", None)
-        ends = encode_images(model, read_images([start, end], model.image_shape, levels))
+        ends = encode_images(model, read_images([start, end], model.image_shape, found.rule))
     else:
         ends = sample_latents(model, 2, seed=seed)
     origin = Origin.of(found, "interpolate", None if start else seed)

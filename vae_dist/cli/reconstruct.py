@@ -48,9 +48,8 @@ def reconstruct(
 ) -> None:
     """Show images beside what the model makes of them.
 
-    A picture of any mode and size is fitted to the model: its largest centred
-    part with the right proportions, resized, in grey or RGB, with transparency
-    over black.
+    A picture of any mode and size is fitted to the model as the training
+    pictures were: cropped or padded, resized, in grey or RGB.
     """
     from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import save_picture
@@ -60,8 +59,7 @@ def reconstruct(
     found = open_checkpoint(run, checkpoint, best=best)
     paths = _pictures_among(pictures or ())
     model = load_on_device(found)
-    levels = getattr(found.config.data, "levels", None)
-    originals = read_images(paths, model.image_shape, levels) if paths else _held_out_images(found)
+    originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found)
     origin = Origin.of(found, "reconstruct")
     save_picture(out, reconstruction_figure(model, originals), origin.metadata())
     print(printable(f"{out}: {origin}"))

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch
+from vae_dist.config.section import CountOrZero, Kind, Kinds, Side, Switch, Whole
 
 Split = Literal["train", "val", "test"]
 Binarization = Literal["dynamic", "static", "none"]
@@ -20,6 +20,19 @@ Resident = Annotated[
 ValSize = Annotated[
     CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
 ]
+
+RandomFlip = Annotated[bool, Field(description="mirror training images left to right, each with probability 1/2")]
+RandomCrop = Annotated[
+    Side | tuple[Side, Side] | None,
+    Field(
+        description="train on a random part of each image, of this side or [height, width]; all else sees the centre"
+    ),
+]
+
+
+def sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the height and width that a side, or both, stand for."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def check_levels(levels: tuple[float, float]) -> tuple[float, float]:
@@ -39,6 +52,15 @@ def check_levels(levels: tuple[float, float]) -> tuple[float, float]:
 MOST_LEVEL = 1e12
 Levels = Annotated[tuple[float, float], AfterValidator(check_levels)]
 
+Fit = Annotated[
+    Literal["crop", "pad"],
+    Field(description="to size: crop keeps the largest centred part of each picture, pad all of it, over background"),
+]
+GreyLevel = Annotated[
+    Whole,
+    Field(ge=0, lt=256, description="grey level below transparent pictures and around padded ones, 0 to 255"),
+]
+
 
 class DigitsConfig(Kind):
     """The 10,000 digits that come with the package."""
@@ -48,6 +70,8 @@ class DigitsConfig(Kind):
     name: Literal["digits"] = "digits"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class MnistConfig(Kind):
@@ -59,6 +83,8 @@ class MnistConfig(Kind):
     root: Root = None
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class BinarizedMnistConfig(Kind):
@@ -69,6 +95,8 @@ class BinarizedMnistConfig(Kind):
     name: Literal["binarized-mnist"] = "binarized-mnist"
     root: Root = None
     binarize: Literal["static"] = Field("static", description="the images are a fixed draw already")
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class FolderConfig(Kind):
@@ -82,15 +110,19 @@ class FolderConfig(Kind):
         None, description="pixels: the side, or [height, width]; null: the pictures' own"
     )
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
+    fit: Fit = "crop"
+    background: GreyLevel = 0
     on_error: Literal["raise", "skip"] = Field("raise", description="what to do about pictures that can't be read")
     resident: Resident = "auto"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
-        """Return the pixels to crop and resize to; None for the pictures' own."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        """Return the size that pictures are brought to; None for their own."""
+        return sides(self.size)
 
 
 class PackedConfig(Kind):
@@ -103,6 +135,8 @@ class PackedConfig(Kind):
     resident: Resident = "auto"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 class GivenDataConfig(Kind):
@@ -113,6 +147,8 @@ class GivenDataConfig(Kind):
     name: Literal["given"] = "given"
     binarize: Binarize = "dynamic"
     val_size: ValSize = None
+    random_flip: RandomFlip = False
+    random_crop: RandomCrop = None
 
 
 DataConfig = Annotated[

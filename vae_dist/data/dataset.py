@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.config import Binarization
+from vae_dist.data.fitting import Rule
 from vae_dist.data.memory import memory_for_data
 from vae_dist.errors import UsageError
 
@@ -69,12 +70,19 @@ class Dataset(Protocol):
         ...
 
 
+def rule_of(dataset: Dataset) -> Rule:
+    """Return the rule by which a dataset's pictures became images; by their size alone where it has none."""
+    _, height, width = dataset.image_shape
+    return getattr(dataset, "rule", None) or Rule(height=height, width=width)
+
+
 @dataclass(frozen=True)
 class ResidentDataset:
     """A dataset that is small enough to be one tensor a split on the training device.
 
     Attributes:
         notes: further lines for the summary of a run, by name.
+        rule: by which pictures became its images; None where they never were other pictures.
     """
 
     name: str
@@ -82,6 +90,7 @@ class ResidentDataset:
     tensors: Mapping[str, UInt8[Tensor, "n c h w"]]
     binarization: Binarization = "none"
     notes: Mapping[str, str] = field(default_factory=dict)
+    rule: Rule | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:

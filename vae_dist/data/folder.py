@@ -32,7 +32,13 @@ def load_folder(config: FolderConfig) -> Dataset:
     if config.root is None:
         raise UsageError("data.name folder is for pictures of your own: say where with --set data.root=FOLDER.")
     pictures = find_pictures(config.root)
-    rule = fitting_rule(pictures.files, config.height_and_width, config.levels)
+    rule = fitting_rule(
+        pictures.files,
+        config.height_and_width,
+        levels=config.levels,
+        method=config.fit,
+        background=config.background,
+    )
     make = partial(pack, pictures.files, rule, shard_bytes=SHARD_BYTES, on_progress=report_progress)
     # Names, sizes and times alone may be those of other pictures: of two archives with fixed times, for one.
     key = digest_of([key_of(pictures.files, rule, SHARD_BYTES), ascii(os.path.realpath(pictures.root))])[:KEY_LENGTH]

@@ -1,5 +1,7 @@
 """Pixels of any type as bytes: which values become 0 and 255 depends on the type or the config, never on a picture."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
@@ -12,14 +14,15 @@ Levels = tuple[float, float]  # the values that become 0 and 255
 PIXELS_AT_ONCE = 1 << 20  # so that a large picture takes little more memory than its own
 
 
-def to_8_bits(picture: Image.Image, mode: str, levels: Levels | None) -> tuple[Image.Image, Remarks]:
-    """Turn a picture of any mode into grey ("L") or colour ("RGB"), over black where it is transparent.
+def to_8_bits(picture: Image.Image, mode: str, levels: Levels | None, background: int) -> tuple[Image.Image, Remarks]:
+    """Turn a picture of any mode into grey ("L") or colour ("RGB"), over a background where it is transparent.
 
     Args:
         picture: to convert.
         mode: "L" or "RGB"; what is grey is "L" in any case.
         levels: the values that become 0 and 255; None for those of the picture's type: 0 to 65535 for 16 bits, 0 to 1
             for floating-point numbers.
+        background: grey level below what is transparent.
 
     Raises:
         UsageError: the picture holds whole numbers of 32 bits, whose range nobody said.
@@ -33,12 +36,14 @@ def to_8_bits(picture: Image.Image, mode: str, levels: Levels | None) -> tuple[I
     rows = max(1, PIXELS_AT_ONCE // picture.width)
     for top in range(0, picture.height, rows):
         strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        alpha = strip.convert("RGBA").getchannel("A") if strip.has_transparency_data else None
         if not _is_deep(strip):
-            strip = _over_black(strip).convert(mode)
+            strip = (strip if alpha is None else strip.convert("RGBA")).convert(mode)
         if levels is not None:
             scaled, found = _scale(np.asarray(strip), *levels)
             strip, remarks = Image.fromarray(scaled), _of_one(remarks + found)
-        result.paste(strip.convert(mode), (0, top))
+        strip = strip.convert(mode)
+        result.paste(strip if alpha is None else _over(background, strip, alpha), (0, top))
     return result, remarks
 
 
@@ -61,11 +66,13 @@ def _levels_of_type(picture: Image.Image) -> Levels | None:
     return None
 
 
-def _over_black(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture
-    picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
+def _over(background: int, colours: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Lay a transparent picture over a grey level."""
+    picture = colours.convert("RGBA")
+    picture.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", picture.size, (background,) * 3 + (255,)), picture).convert(
+        colours.mode
+    )
 
 
 def _scale(values: Num[np.ndarray, "*shape"], low: float, high: float) -> tuple[UInt8[np.ndarray, "*shape"], Remarks]:
@@ -88,6 +95,4 @@ def _scale(values: Num[np.ndarray, "*shape"], low: float, high: float) -> tuple[
 
 def _of_one(remarks: Remarks) -> Remarks:
     """Count the strips of a picture as one."""
-    return Remarks(
-        0, min(1, remarks.not_finite), min(1, remarks.outside), remarks.lowest, remarks.highest, remarks.brightest
-    )
+    return replace(remarks, not_finite=min(1, remarks.not_finite), outside=min(1, remarks.outside))

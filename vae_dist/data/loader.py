@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.binarization import to_unit
 from vae_dist.data.dataset import Dataset
 from vae_dist.data.sampler import batch_indices
@@ -42,6 +43,7 @@ class Loader:
         samples_at: the number of posterior draws an image at a step.
         steps: to give batches for.
         device: to give them on.
+        augmentation: of the images, if any.
         ahead: how many steps the images are fetched ahead, in a thread, where they don't lie in memory.
     """
 
@@ -57,12 +59,14 @@ class Loader:
         samples_at: Callable[[int], int],
         steps: range,
         device: torch.device,
+        augmentation: Augmentation | None = None,
         ahead: int = 0,
     ) -> None:
         self._dataset, self._passes, self._samples_at = dataset, passes, samples_at
         self._seed, self._batch_size, self._micro_batches = seed, batch_size, micro_batches
         self._micro_size = batch_size // micro_batches
-        self._noise_size, self._steps, self._device, self._ahead = noise_size, steps, device, ahead
+        self._noise_size, self._steps, self._device = noise_size, steps, device
+        self._augmentation, self._ahead = augmentation, ahead
 
     def __iter__(self) -> Iterator[Batch]:
         if self._ahead == 0:
@@ -99,6 +103,9 @@ class Loader:
         return self._dataset.images("train", indices)
 
     def _part(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Part:
+        if self._augmentation:
+            position = micro_batches.start * self._micro_size
+            images = self._augmentation(images, self._seed, step, self._batch_size, position)
         first = step * self._micro_batches  # counted from the beginning of the run
         noise = training_noise(
             self._seed,
@@ -106,7 +113,7 @@ class Loader:
             micro_size=self._micro_size,
             samples=self._samples_at(step),
             noise_size=self._noise_size,
-            image_shape=self._dataset.image_shape if self._dataset.binarization == "dynamic" else None,
+            image_shape=images.shape[1:] if self._dataset.binarization == "dynamic" else None,
             device=self._device,
         )
         return Part(to_unit(images, noise.uniforms), noise.eps)

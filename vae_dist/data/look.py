@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
+from vae_dist.data.fitting import Rule, fit_image
 from vae_dist.data.packs.files import PictureFile
-from vae_dist.data.pictures import Source, fit_image, open_picture
+from vae_dist.data.pictures import Source, open_picture
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UserError
 
@@ -32,7 +33,7 @@ def look(file: PictureFile) -> Look:
     """Decode a file and return its description."""
     try:
         source = open_picture(file.open(), file.name, SIDE)
-        pixels, remarks = fit_image(source.picture, (3, *_reduced(source.picture)))
+        pixels, remarks = fit_image(source.picture, 3, _reduced(source.picture))
     except (UserError, OSError) as error:
         return Look(problem=_named(file, error))
     grey = bool((pixels == pixels[:1]).all())
@@ -40,10 +41,10 @@ def look(file: PictureFile) -> Look:
     return Look(source.file_format, *source.size, _mode(source), grey, remarks)
 
 
-def _reduced(picture: Image.Image) -> tuple[int, int]:
-    """Return height and width within `SIDE`, in the picture's own proportions."""
+def _reduced(picture: Image.Image) -> Rule:
+    """Return a rule that fits a picture into `SIDE`, in its own proportions."""
     factor = min(1.0, SIDE / max(picture.size))
-    return max(1, round(factor * picture.height)), max(1, round(factor * picture.width))
+    return Rule(height=max(1, round(factor * picture.height)), width=max(1, round(factor * picture.width)))
 
 
 def _mode(source: Source) -> Mode:

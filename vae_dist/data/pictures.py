@@ -1,19 +1,18 @@
-"""Reading a picture file, and fitting it to the shape of a model's images.
+"""Reading a picture file, as a picture or fitted to the images of a model.
 
 Without torch, which takes seconds to import: packing does this in processes of its own.
 """
 
 import struct
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
-from vae_dist.data.levels import Levels, to_8_bits
+from vae_dist.data.fitting import Rule, fit_image
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UsageError, UserError
 
@@ -111,52 +110,30 @@ def open_picture(source: Path | BinaryIO, name: str | None = None, side: int | N
         raise UserError(f"{name} is no image that can be read: {error}.") from error
 
 
-def decode_picture(
-    source: Path | BinaryIO, image_shape: Sequence[int], levels: Levels | None = None, name: str | None = None
-) -> Decoded:
-    """Read a picture, and fit it to `image_shape`.
+def decode_picture(source: Path | BinaryIO, rule: Rule, channels: int = 3, name: str | None = None) -> Decoded:
+    """Read a picture, and fit it to a model's images.
 
     Args:
         source: path of the file, or the file.
-        image_shape: channels (1 or 3), height and width.
-        levels: the values that become 0 and 255; None for those of the pixels' type.
+        rule: that fits it.
+        channels: 1 for grey, 3 for RGB.
         name: for errors; its path unless given.
 
     Raises:
-        UserError: it can't be read, or `levels` can't be applied to it.
+        UserError: it can't be read, or the rule's levels can't be applied to it.
     """
     name = name or str(source)
-    opened = open_picture(source, name, max(image_shape[1:]))
-    if levels is not None and opened.cut_to_8_bits:
+    opened = open_picture(source, name, max(rule.height, rule.width))
+    if rule.levels is not None and opened.cut_to_8_bits:
         raise UsageError(
             f"{name} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
         )
     try:
-        pixels, remarks = fit_image(opened.picture, image_shape, levels)
+        pixels, remarks = fit_image(opened.picture, channels, rule)
     except UserError as error:
         raise type(error)(f"{name}: {error}.") from error
-    return Decoded(pixels, opened.size, remarks + Remarks(several_pages=int(opened.several_pages)))
-
-
-def fit_image(
-    picture: Image.Image, image_shape: Sequence[int], levels: Levels | None = None
-) -> tuple[UInt8[np.ndarray, "c h w"], Remarks]:
-    """Turn any picture into one of `image_shape`.
-
-    Transparency is laid over black, colours become grey or RGB as the model has it, levels become 8-bit; then the
-    largest centred part with the model's proportions is resized to its height and width (Lanczos).
-
-    Raises:
-        UserError: it can't be converted.
-    """
-    channels, height, width = image_shape
-    mode = "L" if channels == 1 else "RGB"
-    try:
-        picture, remarks = to_8_bits(picture, mode, levels)
-    except ValueError as error:
-        raise UserError(f"pictures of mode {picture.mode} can't be converted: save it as RGB or grey") from error
-    fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.LANCZOS)
-    return _channels_first(fitted.convert(mode)), remarks
+    remarks += rule.remarks_on(*opened.size) + Remarks(several_pages=int(opened.several_pages))
+    return Decoded(pixels, opened.size, remarks)
 
 
 def _check_size(name: str, picture: ImageFile.ImageFile) -> None:
@@ -190,8 +167,3 @@ def _upright(picture: Image.Image) -> tuple[Image.Image, bool]:
     turn = TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     upright = picture if turn is None else picture.transpose(turn)
     return upright, turn in SIDEWAYS
-
-
-def _channels_first(picture: Image.Image) -> UInt8[np.ndarray, "c h w"]:
-    array = np.array(picture)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

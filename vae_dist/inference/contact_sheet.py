@@ -7,9 +7,10 @@ from typing import TypeVar
 import torch
 from PIL import Image
 
+from vae_dist.data.fitting import Rule, fit_image
 from vae_dist.data.look import SIDE
 from vae_dist.data.packs.dataset import PackedDataset
-from vae_dist.data.pictures import fit_image, open_picture
+from vae_dist.data.pictures import open_picture
 from vae_dist.data.survey import Survey
 from vae_dist.inference.drawing import grid, to_picture
 
@@ -40,4 +41,5 @@ def _evenly(items: Sequence[Item]) -> list[Item]:
 
 
 def _sheet(pictures: Iterator[Image.Image], side: int) -> Image.Image:
-    return grid(torch.stack([torch.from_numpy(fit_image(picture, (3, side, side))[0]) for picture in pictures]))
+    square = Rule(height=side, width=side)
+    return grid(torch.stack([torch.from_numpy(fit_image(picture, 3, square)[0]) for picture in pictures]))

@@ -5,6 +5,8 @@ import torch
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import Config
 from vae_dist.data import Dataset
+from vae_dist.data.augmentation import Augmentation
+from vae_dist.data.dataset import rule_of
 from vae_dist.distributed.devices import device_name
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.models import Model
@@ -30,6 +32,8 @@ def run_summary(
         "data": f"{dataset.name} ({dataset.origin}): {_splits(dataset)}, {TARGETS[dataset.binarization]}",
         **getattr(dataset, "notes", {}),  # not every Dataset has any
     }
+    if augmented := Augmentation.of(config.data).in_words(rule_of(dataset)):
+        facts["augmented"] = augmented
     if device.type == "cuda" and not config.train.deterministic:
         facts["resume"] = "exact in data and noise; in every bit only with train.deterministic"
     if device.type != "cpu" and process_group.size == 1 and (devices := torch.accelerator.device_count()) > 1:

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from vae_dist.checkpoint import State
 from vae_dist.config import DEFAULT_CONFIG, Config, GivenDataConfig, differences, find_config, load_config
+from vae_dist.data.augmentation import Augmentation
+from vae_dist.data.cropped import crop_dataset
 from vae_dist.data.given import as_dataset
 from vae_dist.distributed.launcher_env import requested_processes
 from vae_dist.distributed.process_group import ProcessGroup
@@ -109,9 +111,10 @@ def _take_given(
     """Record in the config what is given instead of its sections."""
     sections, given = config.model_dump(), Given(on_log=on_log)
     if data is not None:
-        names = {"binarize": config.data.binarize, "val_size": getattr(config.data, "val_size", None)}
-        dataset = as_dataset(data, GivenDataConfig(**names))
-        sections["data"] = names | {"name": "given", "binarize": dataset.binarization}
+        keys = GivenDataConfig.model_fields.keys() & type(config.data).model_fields.keys() - {"name"}
+        wanted = GivenDataConfig(**{key: getattr(config.data, key) for key in keys})
+        dataset = crop_dataset(as_dataset(data, wanted), Augmentation.of(wanted).crop)
+        sections["data"] = wanted.model_dump() | {"binarize": dataset.binarization}
         given = given._replace(dataset=dataset)
     if model is not None:
         sections["model"] = config_of(model).model_dump() | {"likelihood": config.model.likelihood.model_dump()}

@@ -15,6 +15,9 @@ from torch import nn
 from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset
+from vae_dist.data.augmentation import Augmentation
+from vae_dist.data.cropped import CroppedDataset
+from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Loader
 from vae_dist.data.packs.dataset import PackedDataset
 from vae_dist.data.sampler import shard
@@ -113,6 +116,7 @@ def set_up(
             step=0,
             image_shape=dataset.image_shape,
             binarization=dataset.binarization,
+            fit=rule_of(dataset),
             data=digests,
             resolved=resolved.model_copy(update={"compile": compiled}),
             groups=tuple(train_state.groups),
@@ -166,8 +170,9 @@ def _build_loader(
     *,
     start: int,
 ) -> Loader:
+    stored = dataset.whole if isinstance(dataset, CroppedDataset) else dataset
     return Loader(
-        dataset,
+        stored,
         _passes(config.train, process_group),
         seed=config.seed,
         batch_size=config.train.batch_size,
@@ -176,7 +181,8 @@ def _build_loader(
         samples_at=lambda step: schedule(step).samples,
         steps=range(start, config.train.steps),
         device=process_group.device,
-        ahead=BATCHES_AHEAD if isinstance(dataset, PackedDataset) and not dataset.is_resident else 0,
+        augmentation=Augmentation.of(config.data),
+        ahead=BATCHES_AHEAD if isinstance(stored, PackedDataset) and not stored.is_resident else 0,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vae_dist.config import Binarization, Split
 from vae_dist.data.dataset import ResidentDataset
+from vae_dist.data.fitting import Rule
 from vae_dist.data.packs.manifest import REPAIR, Manifest, digest_of, read_manifest
 from vae_dist.data.packs.open_files import allow_open_files
 from vae_dist.data.packs.splits import ResidentSplit, StoredSplit, read_split
@@ -57,6 +58,11 @@ class PackedDataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Return channels, height and width of every image."""
         return self.pictures["train"].picture_shape
+
+    @property
+    def rule(self) -> Rule | None:
+        """Return the rule by which pictures became images."""
+        return self.manifest.fit
 
     def size(self, split: str) -> int:
         """Return how many images a split has."""
@@ -115,7 +121,7 @@ class PackedDataset:
     def in_memory(self) -> ResidentDataset:
         """Return the same images as one tensor a split."""
         tensors = {split: self.images(split, range(self.size(split))) for split in self.splits}
-        return ResidentDataset(self.name, self.origin, tensors, self.binarization, self.notes)
+        return ResidentDataset(self.name, self.origin, tensors, self.binarization, self.notes, self.rule)
 
     def _range(self, split: str) -> tuple[Split, range]:
         if split not in self.ranges:
@@ -137,7 +143,8 @@ def open_pack(folder: Path, *, resident: bool) -> PackedDataset:
     allow_open_files(sum(map(len, manifest.splits.values())), folder)
     open_split = read_split if resident else StoredSplit
     pictures = {split: open_split(folder, manifest, split) for split in manifest.splits}
-    if len({part.picture_shape for part in pictures.values()}) > 1:
+    sizes = {part.picture_shape[1:] for part in pictures.values()}
+    if len(sizes | ({(manifest.fit.height, manifest.fit.width)} if manifest.fit else set())) > 1:
         raise UserError(f"The splits in {folder} have pictures of different sizes: {REPAIR}.")
     ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in pictures.items()}
     return PackedDataset(NAME, str(folder), manifest, pictures, ranges, notes=manifest.notes)
@@ -149,5 +156,6 @@ def is_resident(folder: Path, asked: Literal["auto", "on", "off"]) -> bool:
         return asked == "on"
     manifest = read_manifest(folder)
     shards = [shard for shards in manifest.splits.values() for shard in shards]
-    pixels = manifest.channels * (manifest.fit.height or 0) * (manifest.fit.width or 0)  # grey ones become colour too
+    size = manifest.fit.height * manifest.fit.width if manifest.fit else 0
+    pixels = manifest.channels * size  # grey ones become colour too
     return sum(max(shard.size, shard.count * pixels) for shard in shards) <= SMALL_BYTES

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from vae_dist.data.levels import Levels
+from vae_dist.data.fitting import Rule
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.pictures import decode_picture
 from vae_dist.data.remarks import Remarks
@@ -25,15 +25,6 @@ CHUNK_FILES, CHUNK_BYTES = 128, 1 << 20  # of files that a process decodes in on
 OTHER_SIZE = "pixels, and others have"
 FEW = 2 * CHUNK_FILES  # files and fewer are decoded here: starting processes would take longer
 Result = TypeVar("Result")
-
-
-class Rule(NamedTuple):
-    """The size and the range of levels that pictures are brought to."""
-
-    height: int
-    width: int
-    resize: bool  # crop and resize other sizes; else refuse them
-    levels: Levels | None  # the values that become 0 and 255
 
 
 class Picture(NamedTuple):
@@ -134,7 +125,7 @@ def _decode_chunk(files: Sequence[PictureFile], decode: Callable[[PictureFile], 
 def decode_to_fit(rule: Rule, file: PictureFile) -> Picture:
     """Decode a file and make it fit."""
     try:
-        decoded = decode_picture(file.open(), (3, rule.height, rule.width), rule.levels, file.name)
+        decoded = decode_picture(file.open(), rule, name=file.name)
     except (UserError, OSError) as error:
         return Picture(None, Remarks(), str(error))
     if not rule.resize and decoded.size != (rule.width, rule.height):

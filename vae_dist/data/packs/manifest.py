@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vae_dist.config import Split
+from vae_dist.data.fitting import Rule
 from vae_dist.errors import UserError
 from vae_dist.json_files import read_bounded
 
@@ -32,8 +33,7 @@ REPAIR = (
 )
 Store = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
-Side = Annotated[int, Field(gt=0, lt=2**16)]
-NoteName = Annotated[str, Field(pattern="^levels$")]  # is shown as it is
+NoteName = Annotated[str, Field(pattern="^(levels|cropped|enlarged)$")]  # is shown as it is
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -52,14 +52,6 @@ class Shard(Part):
     sha256: Digest
 
 
-class Fit(Part):
-    """The size and the range of levels that pictures were brought to."""
-
-    height: Side | None = None  # None: as they are
-    width: Side | None = None
-    levels: tuple[float, float] | None = None  # the values that became 0 and 255
-
-
 class Manifest(Part):
     """The contents of a packed set and the settings that it was made with."""
 
@@ -67,7 +59,7 @@ class Manifest(Part):
     store: Store
     key: str  # of the files that were packed, and of how
     channels: Literal[1, 3]  # 1 if every picture is grey
-    fit: Fit
+    fit: Rule | None  # None: as they are
     splits: dict[Split, Annotated[tuple[Shard, ...], Field(min_length=1, max_length=MOST_SHARDS)]]
     left_out: dict[str, str] = Field({}, max_length=MOST_LEFT_OUT)  # pictures that couldn't be read, with the reason
     notes: dict[NoteName, str] = {}  # that are shown when a run on the set begins

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from vae_dist.config.data import Fit
 from vae_dist.data.levels import Levels
 from vae_dist.data.packs.lock import locked
 from vae_dist.data.packs.manifest import MANIFEST, Manifest, read_manifest
@@ -20,8 +21,10 @@ def pack_folder(
     pictures: Path,
     out: Path,
     size: tuple[int, int] | None,
-    levels: Levels | None,
     *,
+    levels: Levels | None,
+    method: Fit,
+    background: int,
     skip: bool,
     shard_bytes: int,
     on_progress: Progress,
@@ -31,8 +34,10 @@ def pack_folder(
     Args:
         pictures: the folder.
         out: folder of the packed set, which may be there with a part of it.
-        size: height and width to crop and resize to; None to take only pictures of one size.
+        size: height and width to bring them to; None to take only pictures of one size.
         levels: the values that become 0 and 255; None for those of the pixels' type.
+        method: to crop pictures to that size, or to pad them.
+        background: grey level below transparent pictures and around padded ones.
         skip: whether to leave out pictures that can't be read.
         shard_bytes: of pixels in a file.
         on_progress: called after every picture.
@@ -42,7 +47,7 @@ def pack_folder(
         UserError: pictures can't be read, `out` holds something else, or the disk can't be written.
     """
     found, out = find_pictures(pictures), expanded(out)
-    rule = fitting_rule(found.files, size, levels)
+    rule = fitting_rule(found.files, size, levels=levels, method=method, background=background)
     _check_ours(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / LOCK, wait=False) as is_mine:

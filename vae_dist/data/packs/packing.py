@@ -12,7 +12,8 @@ from pydantic import ConfigDict
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.config import Split
-from vae_dist.data.packs.decoding import Decoder, Picture, Rule, decode_to_fit
+from vae_dist.data.fitting import Rule
+from vae_dist.data.packs.decoding import Decoder, Picture, decode_to_fit
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.packs.manifest import (
     FORMAT,
@@ -20,7 +21,6 @@ from vae_dist.data.packs.manifest import (
     MANIFEST,
     MOST_LEFT_OUT,
     MOST_SHARDS,
-    Fit,
     Manifest,
     Part,
     Shard,
@@ -101,7 +101,7 @@ def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: 
 def key_of(files: Files, rule: Rule, shard_bytes: int) -> str:
     """Return a digest of the files' names, sizes and times, and of the rule that fits them."""
     listed = {split: [(file.name, file.size, file.changed) for file in part] for split, part in files.items()}
-    content = json.dumps([FORMAT, shard_bytes, rule, listed])
+    content = json.dumps([FORMAT, shard_bytes, rule.model_dump(), listed])
     return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
@@ -150,7 +150,7 @@ def _finished(place: Place, key: str, tally: _Tally) -> ShardReport | None:
 
 def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Rule) -> Manifest:
     everything = [report for of_split in reports.values() for report in of_split]
-    remarks = sum((report.remarks for report in everything), Remarks()).in_words()
+    remarks = sum((report.remarks for report in everything), Remarks())
     left_out = {name: problem for report in everything for name, problem in report.left_out.items()}
     if len(left_out) > MOST_LEFT_OUT:
         raise UserError(f"{len(left_out):,} pictures can't be used, as {next(iter(left_out.values()))}")
@@ -162,10 +162,10 @@ def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Ru
         store="pixels",
         key=key,
         channels=1 if all(report.grey for report in everything) else 3,
-        fit=Fit(height=rule.height, width=rule.width, levels=rule.levels),
+        fit=rule,
         splits=shards,
         left_out=left_out,
-        notes={"levels": remarks} if remarks else {},
+        notes=remarks.notes(sum(shard.count for part in shards.values() for shard in part), rule.height, rule.width),
     )
 
 

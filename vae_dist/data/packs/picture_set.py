@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vae_dist.atomic_files import replace_file
+from vae_dist.config.data import Fit
+from vae_dist.data.fitting import Rule
 from vae_dist.data.levels import Levels
-from vae_dist.data.packs.decoding import OTHER_SIZE, Rule
+from vae_dist.data.packs.decoding import OTHER_SIZE
 from vae_dist.data.packs.files import file_at
 from vae_dist.data.packs.packing import Files
 from vae_dist.data.picture_splits import find_splits
@@ -50,8 +52,10 @@ def find_pictures(folder: Path | str) -> PictureSet:
     return PictureSet(root, files, found.summary)
 
 
-def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | None) -> Rule:
-    """Return how pictures are made to fit: to a height and width, or only those of the first one's size.
+def fitting_rule(
+    files: Files, size: tuple[int, int] | None, *, levels: Levels | None, method: Fit, background: int
+) -> Rule:
+    """Return the rule for a set: to a height and width, or for pictures of the first one's size only.
 
     Raises:
         UserError: no picture can be read, or the size is absurd.
@@ -59,13 +63,13 @@ def fitting_rule(files: Files, size: tuple[int, int] | None, levels: Levels | No
     if size is not None:
         if 3 * size[0] * size[1] > LARGEST_PICTURE:
             raise UserError(f"Pictures of {size[0]:,} × {size[1]:,} pixels are too large: 500 megapixels are the most.")
-        return Rule(*size, resize=True, levels=levels)
+        return Rule(height=size[0], width=size[1], levels=levels, method=method, background=background)
     for file in files["train"]:
         try:
             width, height = open_picture(file.open(), file.name).size
         except UserError:  # found again, with all others that can't be read
             continue
-        return Rule(height, width, resize=False, levels=levels)
+        return Rule(height=height, width=width, resize=False, levels=levels, method=method, background=background)
     raise UserError(f"None of the {len(files['train']):,} pictures of train can be read.")
 
 
@@ -88,7 +92,7 @@ def check_left_out(problems: Mapping[str, str], root: Path, pack: Path, *, skip:
     more = [f"… and {len(problems) - MOST_NAMED:,} more, listed in {listing}"] if len(problems) > MOST_NAMED else []
     remedy = "Repair or remove them, or leave them out (on_error: skip)."
     if any(OTHER_SIZE in why for why in problems.values()):
-        remedy = f"Crop and resize all to one size (size: PIXELS). {remedy}"
+        remedy = f"Bring all to one size (size: PIXELS). {remedy}"
     raise UserError("\n".join([f"{counted(len(problems), 'picture')} in {root} can't be used:", *named, *more, remedy]))
 
 

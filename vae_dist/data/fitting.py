@@ -1,0 +1,92 @@
+"""Fit a picture of any size and mode to the images of a model.
+
+Without torch, which takes seconds to import: packing does this in processes of its own.
+"""
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict
+
+from vae_dist.config.data import Fit, GreyLevel, Levels
+from vae_dist.config.section import Side
+from vae_dist.data.levels import to_8_bits
+from vae_dist.data.remarks import MUCH_CROPPED, Remarks
+from vae_dist.errors import UserError
+
+
+class Rule(BaseModel):
+    """The rule by which pictures of any size and mode become images of one size.
+
+    Attributes:
+        height: of the images.
+        width: of the images.
+        resize: fit pictures of other sizes; else they are refused.
+        levels: the values that become 0 and 255; None for those of the pixels' type.
+        method: "crop" keeps the largest centred part with the images' proportions, "pad" the whole picture, centred.
+        background: grey level below transparent pictures and around padded ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    height: Side
+    width: Side
+    resize: bool = True
+    levels: Levels | None = None
+    method: Fit = "crop"
+    background: GreyLevel = 0
+
+    def remarks_on(self, width: int, height: int) -> Remarks:
+        """Return how much of a picture of some size is cut off, and how much it is enlarged."""
+        wide, high = self.width / width, self.height / height
+        factor = min(wide, high) if self.method == "pad" else max(wide, high)
+        lost = 0.0 if self.method == "pad" else 1 - min(wide, high) / factor
+        return Remarks(
+            cropped=int(lost > MUCH_CROPPED),
+            most_cropped=lost,
+            enlarged=int(factor > 1),
+            most_enlarged=factor,
+        )
+
+
+def fit_image(picture: Image.Image, channels: int, rule: Rule) -> tuple[UInt8[np.ndarray, "c h w"], Remarks]:
+    """Turn a picture into an image by a rule.
+
+    Levels become 8-bit, transparency is laid over the background, colours become grey or RGB; then the picture is
+    cropped or padded, and resized (Lanczos).
+
+    Args:
+        picture: upright.
+        channels: 1 for grey, 3 for RGB.
+        rule: of size, levels and background.
+
+    Raises:
+        UserError: it can't be converted.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        picture, remarks = to_8_bits(picture, mode, rule.levels, rule.background)
+    except ValueError as error:
+        raise UserError(f"pictures of mode {picture.mode} can't be converted: save it as RGB or grey") from error
+    if rule.method == "pad":
+        fitted = _pad(picture, rule)
+    else:
+        fitted = ImageOps.fit(picture, (rule.width, rule.height), method=Image.Resampling.LANCZOS)
+    return _channels_first(fitted.convert(mode)), remarks
+
+
+def _pad(picture: Image.Image, rule: Rule) -> Image.Image:
+    """Resize a picture as a whole and put it into the middle of the background."""
+    factor = min(rule.width / picture.width, rule.height / picture.height)
+    width, height = max(1, round(factor * picture.width)), max(1, round(factor * picture.height))
+    padded = Image.new(picture.mode, (rule.width, rule.height), (rule.background,) * len(picture.getbands()))
+    padded.paste(
+        picture.resize((width, height), Image.Resampling.LANCZOS),
+        ((rule.width - width) // 2, (rule.height - height) // 2),
+    )
+    return padded
+
+
+def _channels_first(picture: Image.Image) -> UInt8[np.ndarray, "c h w"]:
+    array = np.array(picture)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
