@@ -80,6 +80,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "model": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "likelihood": "logistic-mixture"},
         "data": {"binarize": "none", "val_size": 100},
     },
+    "autoencoder-kl, laplace": {
+        "model": {"kind": "autoencoder-kl", "channels": [8, 16], "layers": 1, "norm_groups": 4, "z_dim": 2},
+        "data": {"binarize": "none", "val_size": 100, "random_crop": 16},
+    },
 }
 
 
