@@ -104,7 +104,9 @@ def test_other_images_are_centres_and_never_mirrored() -> None:
 
 @pytest.mark.parametrize("crop", [(29, 4), (4, 29), 50])
 def test_a_crop_that_is_larger_than_the_images_is_one_sentence(crop: int | tuple[int, int]) -> None:
-    with pytest.raises(UsageError, match=r"data\.random_crop is \d+ × \d+, and the images of digits are 28 × 28: crop less"):
+    with pytest.raises(
+        UsageError, match=r"data\.random_crop is \d+ × \d+, and the images of digits are 28 × 28: crop less"
+    ):
         load_dataset(DigitsConfig(random_crop=crop))
 
 

@@ -15,10 +15,17 @@ from vae_dist.config.data import (
     PackedConfig,
     Split,
 )
-from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
+from vae_dist.config.likelihood import (
+    BernoulliConfig,
+    GaussianConfig,
+    LaplaceConfig,
+    LikelihoodConfig,
+    LogisticMixtureConfig,
+)
 from vae_dist.config.loading import differences, flatten, load_config, parse_config
 from vae_dist.config.model import (
     Activation,
+    AutoencoderKLConfig,
     BaseModelConfig,
     ConvConfig,
     FlatModelConfig,
@@ -41,6 +48,7 @@ __all__ = [
     "Activation",
     "AdamWConfig",
     "AdamaxConfig",
+    "AutoencoderKLConfig",
     "BaseModelConfig",
     "BaseObjectiveConfig",
     "BaseOptimConfig",
@@ -61,6 +69,7 @@ __all__ = [
     "HierarchicalConfig",
     "IWAEConfig",
     "Kind",
+    "LaplaceConfig",
     "LikelihoodConfig",
     "LogisticMixtureConfig",
     "MLPConfig",

@@ -84,7 +84,7 @@ class PatchAutoencoder(SpatialModel):
     def start_from(self, images: UInt8[Tensor, "n c h w"]) -> str:
         """Begin as probabilistic PCA of the patches of training images, and describe that."""
         mean, covariance = _moments_of_patches(images, self.stride)
-        fixed = getattr(self.likelihood, "fixed_sigma", None)
+        fixed = getattr(self.likelihood, "fixed_deviation", None)
         optimum = linear_optimum(mean, covariance, self._z_dim, sigma=fixed)
         self._begin_as(optimum)
         return (

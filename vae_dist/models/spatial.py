@@ -71,7 +71,8 @@ class SpatialModel(Model):
 
     def sample_prior(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch *latent"]:
         """Scale the noise."""
-        return temperature * noise.view(-1, *self.latent_shape)
+        latents: Tensor = noise.unflatten(-1, self.latent_shape)
+        return temperature * latents
 
     @abstractmethod
     def encode_whole(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:

@@ -46,6 +46,7 @@ def train(
     data: Any = None,
     model: Model | BuildModel | None = None,
     on_log: Callable[[Mapping[str, Any]], None] | None = None,
+    init: Path | str | None = None,
     fresh: bool = False,
     console: Console | None = None,
     signals: StopSignals | None = None,
@@ -61,6 +62,8 @@ def train(
             with images or a model that were given goes on when it is given them again.
         model: a model to train instead of the config's, or a function that makes one for an image shape.
         on_log: called on rank zero with the values of every line of metrics.jsonl.
+        init: a run, a checkpoint or a diffusers folder, whose weights a new run begins with; a run that goes on has
+            its own.
         fresh: take the next free `out`-2, `out`-3 … if `out` exists, instead of going on.
         console: to print progress on; None to be silent.
         signals: entered already, where a signal may come before torch is imported.
@@ -71,6 +74,7 @@ def train(
     """
     config, name = _read(config)
     config, given = _take_given(config, data, model, on_log)
+    given = given._replace(init=None if init is None else Path(init))
     out = RUNS / name if out is None else Path(out)
     if config.train.deterministic:
         make_deterministic()
@@ -149,7 +153,7 @@ def _train_in(
     signals: StopSignals,
     console: Console | None,
 ) -> tuple[Literal["finished"] | StopReason, int]:
-    checkpoint = process_group.on_rank_zero(lambda: writer.claim(config))
+    checkpoint = process_group.on_rank_zero(lambda: writer.claim(config, given.init))
     found = [checkpoint.state.model_dump(mode="json"), Run(writer.path).is_finished] if checkpoint else [None, False]
     found, is_finished = process_group.broadcast_json(found)
     state = State.model_validate(found) if found else None

@@ -121,7 +121,7 @@ class ExactReducer(_Reducer):
         super().__init__(accelerator, objective, 1 / config.batch_size)
         self._group = process_group
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
-        self._parameters = list(objective.parameters())
+        self._parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         self.limit = 2.0**63 / FIXED_POINT / config.micro_batches
         size = sum(parameter.numel() for parameter in self._parameters)
         self._gradient = torch.zeros(size, device=process_group.device)

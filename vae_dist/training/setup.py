@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,7 @@ from vae_dist.runs.writer import RunWriter
 from vae_dist.training.auto_settings import apply_resolved, make_accelerator, resolve
 from vae_dist.training.compile import compile_or_fall_back
 from vae_dist.training.gradients import build_reducer
+from vae_dist.training.initial_weights import begin_with, in_words
 from vae_dist.training.run_data import load_same_dataset
 from vae_dist.training.start import start_from_images
 from vae_dist.training.step import TrainStep
@@ -56,11 +58,12 @@ class Setup(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Objects that a caller from Python gave instead of sections of the config."""
+    """What a caller gave besides the config, or instead of sections of it."""
 
     dataset: Dataset | None = None
     build_model: BuildModel | None = None
     on_log: Callable[[Mapping[str, Any]], None] | None = None
+    init: Path | None = None  # weights to begin with
 
 
 def set_up(
@@ -97,15 +100,17 @@ def set_up(
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
+    init = None
     if state is None:
-        start = start_from_images(train_state, dataset, config.seed, process_group)
+        init = process_group.on_rank_zero(lambda: begin_with(given.init, train_state, config))
+        start = start_from_images(train_state, dataset, config.seed, process_group) if given.init is None else None
         train_state.synchronize(process_group)
     else:
         start = state.start
         _check_groups(run, state, train_state)
         _restore(train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
-        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, start
+        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, start
     )
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
@@ -252,6 +257,7 @@ def _start_reporting(
     accelerator: Accelerator,
     resolved: Resolved,
     state: State | None,
+    init: dict[str, Any] | None,
     start: str | None,
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
@@ -259,11 +265,11 @@ def _start_reporting(
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
     reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
     summary = run_summary(config, dataset, process_group, resolved, train_state.model)
-    if start is not None:
-        summary["begins as"] = start
+    if init is not None or start is not None:
+        summary["begins as"] = in_words(init) if init is not None else str(start)
 
     def record_start() -> None:
-        run_id = run.record_start(sys.argv, summary["device"], process_group.size, step)
+        run_id = run.record_start(sys.argv, summary["device"], process_group.size, step, init)
         run.set_status("running", step, config.train.steps)
         reporter.start_trackers(accelerator, run_id)
 

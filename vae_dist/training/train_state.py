@@ -80,6 +80,12 @@ class TrainState:
             self.ema.module.load_state_dict(self.model.state_dict())
         return start
 
+    def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put given weights in the place of initial ones, in the model and in its average."""
+        self.model.load_state_dict({**self.model.state_dict(), **tensors})
+        if self.ema:
+            self.ema.module.load_state_dict(self.model.state_dict())
+
     def synchronize(self, process_group: ProcessGroup) -> None:
         """Give every process the tensors of rank zero."""
         for group in self.groups.values():
