@@ -17,7 +17,7 @@ from vae_dist.data import ResidentDataset
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.errors import UsageError, UserError
-from vae_dist.inference import reconstruction
+from vae_dist.inference import blocks, reconstruction
 from vae_dist.inference.frechet import Backbone, frechet_distance, load_backbone
 from vae_dist.inference.reconstruction import ReconstructionResult, measure_reconstructions
 from vae_dist.inference.similarity import psnr, ssim
@@ -117,7 +117,7 @@ def test_the_figures_are_means_over_images_with_their_standard_errors() -> None:
 def print_figures() -> None:
     """Measure on each of some processes."""
     group = join_process_group(timeout_s=60)
-    reconstruction.PIXELS_AT_ONCE = 4 * 16 * 12  # blocks of four
+    blocks.PIXELS_AT_ONCE = 4 * 16 * 12  # blocks of four
     print("figures", measured(group))
     group.close()
 
@@ -169,10 +169,10 @@ def test_a_backbone_that_does_not_fit_is_refused(weights: Path, tmp_path: Path) 
     load = partial(load_backbone, device=torch.device("cpu"))
     with pytest.raises(UsageError, match="timm has no model nonsense"):
         load("nonsense", weights)
-    with pytest.raises(UserError, match=r"isn't of timm's resnet18: .* is missing or has another shape"):
+    with pytest.raises(UserError, match=r"doesn't fit timm's resnet18: .* is missing"):
         load("resnet18", weights)
-    with pytest.raises(UserError, match="There is no file"):
+    with pytest.raises(UserError, match="can't be read"):
         load("test_resnet", tmp_path / "nothing")
     (tmp_path / "text").write_text("no weights at all")
-    with pytest.raises(UserError, match="is no safetensors file"):
+    with pytest.raises(UserError, match=r"can't be read|is damaged"):
         load("test_resnet", tmp_path / "text")

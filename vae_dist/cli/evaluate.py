@@ -108,17 +108,22 @@ def _print(checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult"
     console.print(printable(origin + protocol), soft_wrap=True, highlight=False)
 
 
+def on_all_ranks(process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"]) -> "Checkpoint":
+    """Open the checkpoint that rank zero chooses: a run that is being trained has another newest one a moment later."""
+    from vae_dist.checkpoint import find_checkpoint
+
+    here = process_group.on_rank_zero(open_given)
+    chosen = Path(process_group.broadcast_json(str(here.path) if here else None))
+    return process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen))
+
+
 def _open(
     process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"], split: str | None
 ) -> tuple["Checkpoint", "Dataset", str]:
     """Open the checkpoint and load the images on every process, and choose the split."""
-    from vae_dist.checkpoint import find_checkpoint
     from vae_dist.data import load_dataset
 
-    # Rank zero says which: a run that is being trained has another newest one a moment later.
-    here = process_group.on_rank_zero(open_given)
-    chosen_path = Path(process_group.broadcast_json(str(here.path) if here else None))
-    found = process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen_path))
+    found = on_all_ranks(process_group, open_given)
     dataset = process_group.all_ranks_or_raise(lambda: load_dataset(found.config.data)).to(process_group.device)
     chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
     if split is None and chosen == "test" and process_group.is_rank_zero:

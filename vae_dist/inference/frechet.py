@@ -4,21 +4,18 @@ Which network gives the features decides the figure, so its name and the hash of
 or rFID, with Inception's usual weights and with no others.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_dist.errors import UsageError, UserError
-
-MOST_BYTES = 1 << 32  # of weights
+from vae_dist.checkpoint.format import TensorSpec
+from vae_dist.checkpoint.tensor_file import compare, read_specs, read_tensors, sha256
+from vae_dist.errors import UsageError
 
 
 def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
@@ -78,20 +75,15 @@ def load_backbone(name: str, weights: Path, device: torch.device) -> Backbone:
         UserError: the file can't be read, or isn't of that model.
     """
     network, config = _build(name)
-    content = _read(weights)
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise UserError(f"{weights} is no safetensors file: {error}.") from error
-    expected = network.state_dict()
-    shapes = {key: tensors[key].shape if key in tensors else None for key in expected}
-    if different := next((key for key, shape in shapes.items() if shape != expected[key].shape), None):
-        raise UserError(f"{weights} isn't of timm's {name}: {different} is missing or has another shape there.")
+    expected = {key: TensorSpec(tuple(tensor.shape), tensor.dtype) for key, tensor in network.state_dict().items()}
+    found = read_specs(weights)  # a classifier, which a backbone has none of, may be there too
+    compare(weights, {key: found[key] for key in expected if key in found}, expected, f"timm's {name}")
+    tensors = read_tensors(weights)
     network.load_state_dict({key: tensors[key] for key in expected})
     _, height, width = config["input_size"]
     return Backbone(
         name=name,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=sha256(weights),
         network=network.eval().requires_grad_(False).to(device),
         height=height,
         width=width,
@@ -113,15 +105,3 @@ def _build(name: str) -> tuple[nn.Module, dict[str, Any]]:
     network = timm.create_model(name, pretrained=False, num_classes=0)
     config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     return network, config | {"num_features": network.num_features}
-
-
-def _read(path: Path) -> bytes:
-    """Read a file of weights whole, so that its hash is of what is loaded."""
-    try:
-        if not path.is_file():
-            raise UserError(f"There is no file {path}.")
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path} is too large for the weights of a backbone.")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}.") from error

@@ -15,13 +15,12 @@ from torch import Tensor
 from vae_dist.data import Dataset, to_unit
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.inference.blocks import block_size, filled_up
 from vae_dist.inference.evaluation import ScoringPrecision, computing_in, mean_and_error
 from vae_dist.inference.frechet import Backbone, frechet_distance
 from vae_dist.inference.similarity import psnr, ssim
 from vae_dist.models import Model
 
-PIXELS_AT_ONCE = 1 << 20  # of the images of a block
-MOST_AT_ONCE = 64  # images
 BY_IMAGE = {"psnr": psnr, "ssim": ssim}
 
 
@@ -71,7 +70,7 @@ def measure_reconstructions(
     """
     group = process_group or ProcessGroup()
     size, (_, height, width) = dataset.size(split), dataset.image_shape
-    step = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+    step = block_size(height, width)
     starts = range(0, size, step)
     measures = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
     by_image = torch.zeros(len(measures), size, dtype=torch.float64)
@@ -109,8 +108,7 @@ def measure_reconstructions(
 def _image_and_reconstruction(
     model: Model, dataset: Dataset, split: str, indices: range, step: int, precision: ScoringPrecision
 ) -> tuple[Float[Tensor, "step c h w"], Float[Tensor, "step c h w"]]:
-    """Return images and their reconstructions, filled up: the shape of a product can change its last bits."""
-    images = to_unit(dataset.images(split, indices), None)
-    x = torch.cat([images, images.new_zeros(step - len(images), *images.shape[1:])])
+    """Return images and their reconstructions, as a whole block."""
+    x = filled_up(to_unit(dataset.images(split, indices), None), step)
     with computing_in(precision, model):
         return x, model.decode_mean(model.encode(x).mu).float().clamp(0, 1)
