@@ -77,24 +77,35 @@ def measure_reconstructions(
     features = torch.zeros(2, size, backbone.size if backbone else 0)
     with torch.no_grad():
         for number in shard(len(starts), group.rank, group.size):
-            block = slice(starts[number], min(starts[number] + step, size))
-            pair = _image_and_reconstruction(model, dataset, split, range(block.start, block.stop), step, precision)
-            here = slice(block.stop - block.start)
+            block = range(starts[number], min(starts[number] + step, size))
+            pair = _image_and_reconstruction(model, dataset, split, block, step, precision)
             for row, measure in zip(by_image, measures.values(), strict=True):
-                row[block] = measure(*pair)[here].cpu()
+                row[block.start : block.stop] = measure(*pair)[: len(block)].cpu()
             if backbone is not None:
-                features[:, block] = torch.stack([backbone.features(images)[here] for images in pair]).cpu()
+                for row, images in zip(features, pair, strict=True):
+                    row[block.start : block.stop] = backbone.features(images)[: len(block)].cpu()
             on_progress(min(size, (number + 1) * step * group.size))
     group.all_reduce(by_image)
     group.all_reduce(features)
     figures = dict(zip(measures, map(mean_and_error, by_image), strict=True))
+    return _result(figures, features, backbone, split, dataset, precision)
+
+
+def _result(
+    figures: dict[str, tuple[float, float | None]],
+    features: Float[Tensor, "2 n d"],
+    backbone: Backbone | None,
+    split: str,
+    dataset: Dataset,
+    precision: ScoringPrecision,
+) -> ReconstructionResult:
     (psnr_mean, psnr_se), (ssim_mean, ssim_se) = (figures.get(name, (None, None)) for name in BY_IMAGE)
     return ReconstructionResult(
-        split,
-        size,
-        height,
-        width,
-        precision,
+        split=split,
+        images=dataset.size(split),
+        height=dataset.image_shape[1],
+        width=dataset.image_shape[2],
+        precision=precision,
         psnr=psnr_mean,
         psnr_se=psnr_se,
         ssim=ssim_mean,

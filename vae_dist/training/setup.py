@@ -100,13 +100,8 @@ def set_up(
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
-    init = None
-    if state is None:
-        init = process_group.on_rank_zero(lambda: begin_with(given.init, train_state, config))
-        start = start_from_images(train_state, dataset, config.seed, process_group) if given.init is None else None
-        train_state.synchronize(process_group)
-    else:
-        start = state.start
+    init, start = (None, state.start) if state else _begin(train_state, config, given, dataset, process_group)
+    if state is not None:
         _check_groups(run, state, train_state)
         _restore(train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
@@ -131,6 +126,16 @@ def set_up(
             groups=tuple(train_state.groups),
         )
     return Setup(dataset, loader, schedule, train_state, train_step, accelerator, reporter, state)
+
+
+def _begin(
+    train_state: TrainState, config: Config, given: Given, dataset: Dataset, process_group: ProcessGroup
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Give a new run its first weights, on all processes; return the record of those given, or what it begins as."""
+    init = process_group.on_rank_zero(lambda: begin_with(given.init, train_state, config))
+    start = start_from_images(train_state, dataset, config.seed, process_group) if given.init is None else None
+    train_state.synchronize(process_group)
+    return init, start
 
 
 def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
