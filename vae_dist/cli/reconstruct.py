@@ -8,7 +8,16 @@ import typer
 from typer.core import TyperCommand
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, load_on_device, open_checkpoint
+from vae_dist.cli.options import (
+    IMAGES,
+    Best,
+    CheckpointPath,
+    Debug,
+    RunPath,
+    load_on_device,
+    open_checkpoint,
+    pictures_among,
+)
 from vae_dist.errors import UserError
 from vae_dist.printable import printable
 
@@ -57,7 +66,7 @@ def reconstruct(
     from vae_dist.inference.origin import Origin
 
     found = open_checkpoint(run, checkpoint, best=best)
-    paths = _pictures_among(pictures or ())
+    paths = _few_pictures_among(pictures or ())
     model = load_on_device(found)
     originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found)
     origin = Origin.of(found, "reconstruct")
@@ -79,20 +88,13 @@ def _with_inputs_repeated(arguments: Sequence[str]) -> Iterator[str]:
         yield word
 
 
-def _pictures_among(paths: Sequence[Path]) -> list[Path]:
+def _few_pictures_among(paths: Sequence[Path]) -> list[Path]:
     """Return the pictures that are given, and those in folders that are.
 
     Raises:
         UserError: a folder has none, or there are too many for one figure.
     """
-    from vae_dist.data.pictures import SUFFIXES
-
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"There is no picture in the folder {path}. A run goes before {INPUT}.")
-        found += inside
+    found = pictures_among(paths, f"A run goes before {INPUT}.")
     if len(found) > MOST_PICTURES:
         raise UserError(f"{len(found):,} pictures are too many for one figure: give at most {MOST_PICTURES:,}.")
     return found

@@ -96,8 +96,8 @@ def crop_dataset(dataset: Dataset, crop: tuple[int, int] | None) -> Dataset:
     return CroppedDataset(dataset, *crop)
 
 
-def whole_of(dataset: Dataset) -> Dataset:
-    """Return the dataset of the larger images where one is of their centres; else the dataset itself."""
+def uncropped(dataset: Dataset) -> Dataset:
+    """Return a dataset with its images whole, where it gives the centres of larger ones."""
     return dataset.whole if isinstance(dataset, CroppedDataset) else dataset
 
 
