@@ -1,13 +1,22 @@
 """The autoencoder in diffusers' layout: its tensors, padding, freezing and gradient checkpointing."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from tests.conftest import Command
+from vae_dist.checkpoint.diffusers_folder import CONFIG, WEIGHTS
 from vae_dist.config import AutoencoderKLConfig, parse_config
+from vae_dist.data import ResidentDataset
 from vae_dist.errors import UsageError
+from vae_dist.inference import evaluation
+from vae_dist.inference.drawing import COMPARED_A_ROW, GAP
 from vae_dist.models import AutoencoderKL, build_model, initial_model
+from vae_dist.runs.export import CARD
 
 TINY: dict[str, Any] = {"kind": "autoencoder-kl", "channels": [8, 16], "layers": 1, "norm_groups": 4, "z_dim": 2}
 LAYOUTS: dict[str, tuple[dict[str, Any], int, int]] = {
@@ -85,6 +94,30 @@ def test_gradient_checkpointing_changes_no_bit() -> None:
 def test_a_frozen_encoder_has_no_gradient_and_all_else_has() -> None:
     for name, gradient in gradients(tiny(freeze="encoder")).items():
         assert (gradient is None) == name.startswith(("encoder.", "quant_conv.")), name
+
+
+def test_large_images_are_scored_in_parts_to_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (7, 3, 8, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    dataset = ResidentDataset("noise", "made here", {"train": images}, binarization="none")
+    whole = evaluation.evaluate(tiny().eval(), dataset, "train", k=3)
+    monkeypatch.setattr(evaluation, "IMAGE_NUMBERS_AT_ONCE", 3 * images[0].numel())
+    parts = evaluation.evaluate(tiny().eval(), dataset, "train", k=3)
+    assert whole is not None
+    assert parts is not None
+    for figure in ("neg_elbo", "nll", "rate", "active_units"):
+        assert getattr(parts, figure) == pytest.approx(getattr(whole, figure), rel=1e-5)
+
+
+def test_a_run_on_crops_rebuilds_whole_pictures_and_says_what_samples_show(vae_dist: Command, tmp_path: Path) -> None:
+    settings = (f"model={json.dumps(TINY)}", "data={random_crop: 16, binarize: none}", "objective.beta=1e-6")
+    words = [word for setting in (*settings, "train.steps=1", "train.batch_size=8") for word in ("--set", setting)]
+    assert vae_dist("train", *words).returncode == 0
+    assert "objective.beta 1e-06 training hardly asked" in vae_dist("sample", "--n", "4").stdout
+    assert vae_dist("reconstruct").returncode == 0
+    with Image.open(tmp_path / "images" / "reconstructions.png") as picture:
+        assert picture.width == COMPARED_A_ROW * (2 * 28 + GAP) + GAP  # MIN_TILE is twice the side of a digit
+    assert vae_dist("export", "runs/quickstart", "out").returncode == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {CONFIG, WEIGHTS, CARD}
 
 
 def test_groups_that_do_not_divide_the_channels_are_refused() -> None:

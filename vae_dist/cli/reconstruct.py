@@ -58,17 +58,22 @@ def reconstruct(
     """Show images beside what the model makes of them.
 
     A picture of any mode and size is fitted to the model as the training
-    pictures were: cropped or padded, resized, in grey or RGB.
+    pictures were: cropped or padded, resized, in grey or RGB. Autoencoders
+    with spatial latents take it whole, also if they were trained on crops.
     """
     from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import save_picture
     from vae_dist.inference.figures import reconstruction_figure
     from vae_dist.inference.origin import Origin
+    from vae_dist.models.spatial import SpatialModel
 
     found = open_checkpoint(run, checkpoint, best=best)
     paths = _few_pictures_among(pictures or ())
     model = load_on_device(found)
-    originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found)
+    whole = isinstance(model, SpatialModel)
+    if isinstance(model, SpatialModel):
+        model = model.for_images(found.rule.height, found.rule.width)
+    originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found, whole=whole)
     origin = Origin.of(found, "reconstruct")
     save_picture(out, reconstruction_figure(model, originals), origin.metadata())
     print(printable(f"{out}: {origin}"))
@@ -100,11 +105,17 @@ def _few_pictures_among(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _held_out_images(checkpoint: "Checkpoint") -> "Tensor":
-    """Return images that the model was not trained on, or, if it was trained on all, training images."""
+def _held_out_images(checkpoint: "Checkpoint", *, whole: bool) -> "Tensor":
+    """Return images that the model was not trained on, or, if it was trained on all, training images.
+
+    Args:
+        checkpoint: of the model.
+        whole: not only the centres that a run with random crops sees.
+    """
     from vae_dist.data import load_dataset
+    from vae_dist.data.cropped import uncropped
     from vae_dist.inference.figures import held_out_images
 
     dataset = load_dataset(checkpoint.config.data)
     checkpoint.check_dataset(dataset, "val" if "val" in dataset.splits else "train")
-    return held_out_images(dataset)
+    return held_out_images(uncropped(dataset) if whole else dataset)

@@ -24,7 +24,8 @@ from vae_dist.distributions.likelihoods import Bernoulli
 from vae_dist.models import ImageShape, Model
 from vae_dist.rng import CPU, normals_by_index, uniforms_by_index
 
-BLOCK = 100  # images scored together
+BLOCK = 100  # images whose noise is drawn and whose figures are added up together
+IMAGE_NUMBERS_AT_ONCE = 1 << 21  # of pixels and channels; of larger images fewer are scored together than a block has
 MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
 MAX_NORMALS = 1 << 13  # an image, drawn whole even where fewer are used
@@ -102,12 +103,13 @@ def evaluate(
     moments: dict[int, Float64[Tensor, "2 z"]] = {}
     with torch.no_grad(), computing_in(precision, model), model.frozen():
         score = partial(_score_block, model, dataset, split, k=k, seed=seed, draws_at_once=_draws_at_once(model))
+        at_once = max(1, min(BLOCK, IMAGE_NUMBERS_AT_ONCE // math.prod(model.image_shape)))
         for turn in range(math.ceil(len(blocks) / group.size)):  # as many for everyone, so that all stop together
             if should_stop():
                 return None
             if turn < len(mine):
                 block = blocks[mine[turn]]
-                per_image[block.start : block.stop], moments[mine[turn]] = score(block)
+                per_image[block.start : block.stop], moments[mine[turn]] = _in_parts(score, block, at_once)
             on_progress(min(size, (turn + 1) * group.size * BLOCK))
     group.all_reduce(per_image)
     variance = _variance_of_means(moments, len(blocks), size, model.latent_size, group)
@@ -157,6 +159,15 @@ def computing_in(precision: ScoringPrecision, model: Model) -> torch.autocast:
     """Return the context in which a model computes in a precision."""
     device = next(model.parameters()).device.type
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _in_parts(
+    score: Callable[[range], tuple[Tensor, Tensor]], block: range, at_once: int
+) -> tuple[Float64[Tensor, "n columns"], Float64[Tensor, "2 z"]]:
+    """Score a block a part at a time; nothing in an image's figures depends on the others."""
+    parts = [block[start : start + at_once] for start in range(0, len(block), at_once)]
+    scores, moments = zip(*map(score, parts), strict=True)
+    return torch.cat(scores), torch.stack(moments).sum(0)
 
 
 def _score_block(

@@ -69,22 +69,18 @@ class AutoencoderKL(SpatialModel):
 
     def encode_whole(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """Return q(z|x) of images that positions fill."""
-        mu, log_variance = self.quant_conv(self.encoder(self._laid_out(x * 2 - 1))).float().chunk(2, dim=1)
+        mu, log_variance = self.quant_conv(self.encoder(x * 2 - 1)).float().chunk(2, dim=1)
         return DiagonalGaussian(mu, torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCES)))
 
     def decode_whole(self, z: Float[Tensor, "batch z rows columns"]) -> Float[Tensor, "batch c h w"]:
         """Return the pixel means of images that positions fill."""
-        pixels: Tensor = self.decoder(self.post_quant_conv(self._laid_out(z)))
+        pixels: Tensor = self.decoder(self.post_quant_conv(z))
         return pixels.float() / 2 + 0.5
 
     def freeze_encoder(self) -> None:
         """Leave the way to the latents as it is in training."""
         self.encoder.requires_grad_(False)
         self.quant_conv.requires_grad_(False)
-
-    def _laid_out(self, x: Tensor) -> Tensor:
-        """Return a tensor in the layout that training is fastest in; in any other the bits are diffusers' own."""
-        return x.contiguous(memory_format=torch.channels_last) if self.training else x
 
 
 def build_autoencoder_kl(config: AutoencoderKLConfig, image_shape: ImageShape) -> AutoencoderKL:

@@ -56,7 +56,7 @@ Trained by vae-dist, exported for diffusers' `AutoencoderKL`.
 | | |
 |---|---|
 | latents | {_latents(config.model, state.image_shape)} |
-| weights | {weights}, after step {state.step:,} of {config.train.steps:,}, {config.train.batch_size} images each |
+| weights | {weights}, after step {state.step:,} of {config.train.steps:,}, {config.train.batch_size} images a step |
 | data | {config.data.name}: {_data(config)}, in images of {"×".join(map(str, state.image_shape))} |
 | objective | {config.objective.kind}, beta {config.objective.beta:g}, {config.model.likelihood.kind} likelihood |
 {_figures(checkpoint)}| scale | {_scale(statistics)} |
