@@ -43,9 +43,9 @@ def find_pictures(folder: Path | str) -> PictureSet:
     root = expanded(folder)
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (seen from {Path.cwd()}): give one with pictures.")
-    found = find_splits(str(root))
+    found, prefix = find_splits(str(root)), os.path.join(root, "")  # noqa: PTH118 - keeps the separator at the end
     files = {
-        split: [file_at(path, os.path.relpath(path, root)) for path in paths] for split, paths in found.pictures.items()
+        split: [file_at(path, path.removeprefix(prefix)) for path in paths] for split, paths in found.pictures.items()
     }
     return PictureSet(root, files, found.summary)
 
