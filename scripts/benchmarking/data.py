@@ -32,8 +32,11 @@ def data(rounds: int, log: Log, *, only: Sequence[str], pictures: Path | None, g
         pictures: folder with the two sets of pictures; None to make some.
         gib: size of the set that is larger than memory.
     """
-    rows = []
+    rows: list[Row] = []
     with picture_folders(pictures) as folders:
         for name in only or NAMES:
-            rows += memory(folders, gib, log) if name == MEMORY else PARTS[name](folders, rounds, log)
+            found = memory(folders, gib, log) if name == MEMORY else PARTS[name](folders, rounds, log)
+            for row in found:  # the table comes last, and the whole takes long
+                log(f"{row.name}: {row.value:.3g} {row.unit}")
+            rows += found
     return rows

@@ -46,11 +46,10 @@ def find_pictures(place: Path | str) -> PictureSet:
     """
     root = expanded(place)
     archive = None if root.is_dir() else _archive_of(root)
-    found = find_splits(str(root), archive)
+    found, prefix = find_splits(str(root), archive), os.path.join(root, "")  # noqa: PTH118 - keeps the separator
     describe = partial(file_in, archive) if archive else file_at
     files = {
-        split: [describe(path, os.path.relpath(path, root)) for path in paths]
-        for split, paths in found.pictures.items()
+        split: [describe(path, path.removeprefix(prefix)) for path in paths] for split, paths in found.pictures.items()
     }
     return PictureSet(root, files, found.summary)
 

@@ -55,7 +55,7 @@ def as_bytes(content: bytes) -> UInt8[Tensor, " n"]:
 def checksums(tensors: Mapping[str, Tensor]) -> list[int]:
     """Return the CRC-32 of each picture's pixels or bytes."""
     if "pixels" in tensors:
-        return [zlib.crc32(picture.numpy()) for picture in tensors["pixels"]]
+        return [zlib.crc32(picture) for picture in tensors["pixels"].contiguous().numpy()]
     content, offsets = tensors["bytes"].numpy().data, tensors["offsets"].tolist()
     return [zlib.crc32(content[start:stop]) for start, stop in pairwise(offsets)]
 
