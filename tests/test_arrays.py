@@ -243,7 +243,7 @@ def test_a_stored_file_that_becomes_shorter_is_an_error_and_no_noise(tmp_path: P
     path = save(tmp_path / "x.npy", images=GREY)
     dataset = load(path, resident="off")
     os.truncate(path, 200)
-    with pytest.raises(UserError, match="has become shorter: image 20 is cut"):
+    with pytest.raises(UserError, match="has become shorter: image 20 or one after it is cut"):
         dataset.images("train", torch.tensor([0, 20]))
 
 

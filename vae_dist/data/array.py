@@ -38,20 +38,24 @@ def load_array(config: ArrayConfig) -> Dataset:
     path = expanded(config.root)
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise UserError(advice_for(path, f"a file of arrays ({', '.join(SUFFIXES)})"))
+    dataset = _open(path, config)
+    return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(dataset.sizes))
+
+
+def _open(path: Path, config: ArrayConfig) -> StoredDataset:
     arrays = arrays_in(path)
     names = _choose(arrays, path)
     layouts = {split: _layout(arrays[name], f"{name} in {path}") for split, name in names.items()}
     _check_sizes(layouts, path)
-    pictures: dict[Split, Rows] = {split: arrays[name].open(layouts[split]) for split, name in names.items()}
-    if _is_resident(config, path, layouts):
-        pictures = {
-            split: part if isinstance(part, ResidentSplit) else read_rows(part) for split, part in pictures.items()
-        }
+    resident = _is_resident(config, path, layouts)
+    pictures: dict[Split, Rows] = {}
+    for split, name in names.items():
+        rows = arrays[name].open(layouts[split])
+        pictures[split] = read_rows(rows) if resident and not isinstance(rows, ResidentSplit) else rows
     digests = {split: _digest(part, path, names[split]) for split, part in pictures.items()}
     ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in pictures.items()}
     notes = _notes(arrays.keys() - names.values(), pictures["train"])
-    dataset = StoredDataset(NAME, str(path), pictures, digests, ranges, notes=notes)
-    return finish_splits(dataset, config.binarize, config.val_size, val_size_of_pictures(dataset.sizes))
+    return StoredDataset(NAME, str(path), pictures, digests, ranges, notes=notes)
 
 
 def _choose(arrays: Mapping[str, ArrayInFile], path: Path) -> dict[Split, str]:

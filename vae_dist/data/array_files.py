@@ -77,8 +77,12 @@ class StoredArray:
 
     def _read(self, images: UInt8[np.ndarray, "..."], index: int) -> None:
         place = self._start + index * math.prod(self._layout.image_shape)
-        if os.preadv(self._descriptor, [images.data], place) != images.nbytes:
-            raise UserError(f"{self._path} has become shorter: image {index:,} is cut.")
+        content = images.reshape(-1)
+        while content.size:  # one call reads two gibibytes at most
+            read = os.preadv(self._descriptor, [content.data], place)
+            if not read:
+                raise UserError(f"{self._path} has become shorter: image {index:,} or one after it is cut.")
+            content, place = content[read:], place + read
 
 
 def arrays_in(path: Path) -> Mapping[str, ArrayInFile]:

@@ -21,7 +21,7 @@ class Augmentation:
     """The random changes of training images.
 
     Attributes:
-        flip: mirror left to right, one image in two.
+        flip: mirror left to right, each image with probability 1/2.
         crop: height and width of a part, all of whose places are equally likely; None for whole images.
     """
 

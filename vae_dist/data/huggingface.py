@@ -12,7 +12,7 @@ from vae_dist.data.archives.entry import PlainMember
 from vae_dist.data.arrow import Cell, cells_in
 from vae_dist.data.cached_pictures import load_pictures
 from vae_dist.data.dataset import Dataset
-from vae_dist.data.other_sources import advice_for
+from vae_dist.data.other_sources import SAVED_BY_DATASETS, advice_for
 from vae_dist.data.packs.files import PictureFile, file_at
 from vae_dist.data.packs.picture_set import PictureSet
 from vae_dist.data.search_path import expanded
@@ -20,7 +20,6 @@ from vae_dist.data.split_names import match_splits
 from vae_dist.errors import UsageError, UserError
 
 NEEDED = "a folder that datasets' save_to_disk made, or the name of a set on the Hub"
-SAVED = ("dataset_dict.json", "dataset_info.json")
 ON_THE_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -50,7 +49,7 @@ def _open(config: HuggingFaceConfig) -> Mapping[str, Any]:
     except ImportError as error:
         raise UserError("data.name huggingface needs a package: pip install 'vae-dist[datasets]'.") from error
     root = expanded(config.root or "")
-    on_disk = any((root / name).is_file() for name in SAVED)
+    on_disk = any((root / name).is_file() for name in SAVED_BY_DATASETS)
     if not on_disk and (root.exists() or not ON_THE_HUB.fullmatch(str(config.root))):
         raise UserError(advice_for(root, NEEDED))
     datasets.disable_progress_bars()

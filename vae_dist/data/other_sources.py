@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vae_dist.data.pictures import SUFFIXES as PICTURES
 
-ARRAY = ("array", "FILE")
+SAVED_BY_DATASETS = ("dataset_dict.json", "dataset_info.json")
 PICKLED = (
     "it is read by pickle, which may run code. Save the images as bytes: np.save('images.npy', images), "
     "or safetensors.torch.save_file({'train': images}, 'images.safetensors')"
@@ -28,7 +28,7 @@ def advice_for(path: Path, needed: str) -> str:
         return f"{path} is no {needed.removeprefix('a ')}{f': {remedy}' if remedy else ''}."
     if (path / "manifest.json").is_file():
         return f"{path} is a packed set: set data.name=packed."
-    if any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")):
+    if any((path / name).is_file() for name in SAVED_BY_DATASETS):
         return f"{path} is a data set of Hugging Face: set data.name=huggingface."
     if path.is_dir():
         return f"{path} is a folder: set data.name=folder for the pictures in it."

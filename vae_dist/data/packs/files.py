@@ -57,5 +57,5 @@ def file_in(archive: Archive, path: str, name: str) -> PictureFile:
 
 
 def _last_change(status: os.stat_result) -> int:
-    """Return when a file was changed last: programs that unpack and copy set the one time, but none the other."""
+    """Return when a file was changed last: programs that unpack set its content's time, none its inode's."""
     return max(status.st_mtime_ns, status.st_ctime_ns)
