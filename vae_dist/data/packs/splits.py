@@ -80,6 +80,7 @@ def read_split(folder: Path, manifest: Manifest, split: Split) -> ResidentSplit:
     """Read a whole split into memory, each shard compared with its digest.
 
     Raises:
+        OutOfMemoryError: there is no room for it.
         UserError: a shard has been damaged.
     """
     stored = StoredSplit(folder, manifest, split)
