@@ -98,4 +98,5 @@ def test_rows_of_a_gpu_have_its_targets(monkeypatch: pytest.MonkeyPatch) -> None
     assert rows["captured / bare loop, MLP, batch 128, bf16"].verdict == ""
     assert rows["GPU busy, captured, conv, batch 128, bf16"].verdict == "aim"
     assert rows["kernels alone, captured, conv, batch 128, bf16"].value == pytest.approx(0.96 * 128 / 300)
+    assert "tutorial, 0 workers, MLP, batch 128, fp32" in rows
     assert not any(name.startswith("pythae") for name in rows)

@@ -47,29 +47,30 @@ def _group(setting: Setting, rounds: int, log: Log) -> list[Row]:
     if setting.name != CONV_128.name:
         contenders |= {other: (other, replace(setting, precision="fp32")) for other in OTHERS}
     results = compare(contenders, rounds, log)
-    targets = dict(zip(contenders, TARGETS[setting.name], strict=False))
+    targets = dict(zip(contenders, TARGETS[setting.name], strict=False)) if setting.device == "cuda" else {}
     rows = []
-    for name in contenders:
+    for name, (_, contender) in contenders.items():
         if name in results:
-            target = dict(zip(("must", "aim"), targets.get(name, ()), strict=False))
-            rows.append(measured(f"{name}, {setting.title}", results[name], "images/s", **target))
+            must, aim = targets.get(name, (None, None))
+            title = replace(contender, compiled=False).title
+            rows.append(measured(f"{name}, {title}", results[name], "images/s", must=must, aim=aim))
     return [*rows, *_ratios(setting, results), *_memory(setting, results), *_busy(setting, captured, results, log)]
 
 
 def _ratios(setting: Setting, results: Rounds) -> list[Row]:
-    is_conv = setting.name == CONV_128.name
+    has_targets = setting.name == CONV_128.name and setting.device == "cuda"
     return [
         ratio(
             f"captured / bare loop, {setting.title}",
             results["ours, captured"],
             results["bare loop"],
-            **(AGAINST_EAGER if is_conv else {}),
+            **(AGAINST_EAGER if has_targets else {}),
         ),
         ratio(
             f"compiled and captured / bare loop under reduce-overhead, {setting.title}",
             results["ours, compiled and captured"],
             results["bare loop, reduce-overhead"],
-            **(AGAINST_REDUCED if is_conv else {}),
+            **(AGAINST_REDUCED if has_targets else {}),
         ),
     ]
 
