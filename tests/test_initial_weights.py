@@ -244,8 +244,8 @@ def test_a_damaged_diffusers_folder_is_refused_in_a_sentence(
 def test_the_names_of_attention_layers_in_old_files_are_understood(source: Path, folder: Path, tmp_path: Path) -> None:
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    for now, before in old.items():
-        tensors = {name.replace(f".{now}.", f".{before}."): tensor for name, tensor in tensors.items()}
+    for now, then in old.items():
+        tensors = {name.replace(f".{now}.", f".{then}."): tensor for name, tensor in tensors.items()}
     assert "encoder.mid_block.attentions.0.query.weight" in tensors
     safetensors.torch.save_file(tensors, folder / WEIGHTS)
     after = weights(lr_of_zero(tmp_path / "run", folder))

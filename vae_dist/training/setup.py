@@ -99,13 +99,11 @@ def set_up(
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
-    init = None
     if state is None:
-        init = process_group.on_rank_zero(lambda: begin_with(given.init, train_state, config))
-        train_state.synchronize(process_group)
+        init = _begin(train_state, config, given, process_group)
     else:
-        _check_groups(run, state, train_state)
-        _restore(train_state, accelerator, process_group, state, checkpoint)
+        init = None
+        _restore(run, train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
         run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init
     )
@@ -138,6 +136,13 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
     return resolved
 
 
+def _begin(train_state: TrainState, config: Config, given: Given, process_group: ProcessGroup) -> dict[str, Any] | None:
+    """Give every process the weights that a new run begins with; return the record of those that were given."""
+    init = process_group.on_rank_zero(lambda: begin_with(given.init, train_state, config))
+    train_state.synchronize(process_group)
+    return init
+
+
 def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None:
     """Refuse a checkpoint that another version of the code wrote, with other groups of tensors."""
     if different := set(state.groups) ^ set(train_state.groups):
@@ -148,12 +153,14 @@ def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None
 
 
 def _restore(
+    run: RunWriter,
     train_state: TrainState,
     accelerator: Accelerator,
     process_group: ProcessGroup,
     state: State,
     checkpoint: Checkpoint | None,
 ) -> None:
+    _check_groups(run, state, train_state)
     train_state.restore(checkpoint, process_group)
     if accelerator.scaler is not None and state.scaler is not None:
         accelerator.scaler.load_state_dict(dict(state.scaler))
