@@ -96,10 +96,11 @@ def set_up(
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
-    init, start = (None, state.start) if state else _begin(train_state, config, given, dataset, process_group)
-    if state is not None:
-        _check_groups(run, state, train_state)
-        _restore(train_state, accelerator, process_group, state, checkpoint)
+    if state is None:
+        init, start = _begin(train_state, config, given, dataset, process_group)
+    else:
+        init, start = None, state.start
+        _restore(run, train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
         run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, start
     )
@@ -157,12 +158,14 @@ def _check_groups(run: RunWriter, state: State, train_state: TrainState) -> None
 
 
 def _restore(
+    run: RunWriter,
     train_state: TrainState,
     accelerator: Accelerator,
     process_group: ProcessGroup,
     state: State,
     checkpoint: Checkpoint | None,
 ) -> None:
+    _check_groups(run, state, train_state)
     train_state.restore(checkpoint, process_group)
     if accelerator.scaler is not None and state.scaler is not None:
         accelerator.scaler.load_state_dict(dict(state.scaler))
