@@ -182,7 +182,7 @@ def test_the_outcome_carries_the_last_validation_figures(tmp_path: Path) -> None
 def test_every_line_of_the_metrics_is_handed_to_on_log(tmp_path: Path) -> None:
     lines: list[Any] = []
     train(SMALL, tmp_path / "run", data=BYTES, on_log=lines.append)
-    assert [line["step"] for line in lines] == [2, 4, 4]
+    assert [line["step"] for line in lines] == [1, 2, 4, 4]
 
 
 def test_a_package_adds_kinds_by_entry_points(tmp_path: Path) -> None:

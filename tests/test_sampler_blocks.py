@@ -109,9 +109,9 @@ def test_few_images_of_a_batch_are_of_one_block() -> None:
 
 def test_a_hundred_million_images_are_ordered_at_once() -> None:
     size, blocks = 100_000_000, Blocks.of((3, 64, 64))
-    began = time.perf_counter()
+    began = time.process_time()
     indices = batch_indices(0, 700_000, 128, size, 0, 128, blocks)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert len(indices.unique()) == 128
     _, order = block_permutation(0, 0, size, blocks.size)
     assert order.nbytes == 8 * math.ceil(size / blocks.size) < 20e6
