@@ -15,8 +15,8 @@ from tests.conftest import QUICK, Command, run
 from vae_dist import __version__
 from vae_dist.config import find_config, load_config, shipped_configs
 
-COMMANDS = ["init", "train", "sample", "reconstruct", "interpolate", "evaluate", "info", "configs", "configs show"]
-COMMANDS += ["data inspect", "data pack"]
+COMMANDS = ["init", "train", "sample", "reconstruct", "interpolate", "evaluate", "encode", "decode", "export", "info"]
+COMMANDS += ["configs", "configs show", "data inspect", "data pack"]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 
 

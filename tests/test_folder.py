@@ -157,8 +157,10 @@ def test_levels_that_are_no_range_are_refused(levels: str) -> None:
         parse_config({"data": {"name": "folder", "levels": yaml.safe_load(levels)}}, "here")
 
 
-def test_only_a_folder_takes_a_size() -> None:
-    with pytest.raises(UsageError, match=r"data\.name digits has no size, but .*folder"):
+def test_only_pictures_take_a_size() -> None:
+    with pytest.raises(
+        UsageError, match=r"data\.name digits has no size, but celeba, folder, huggingface and packed have"
+    ):
         parse_config({"data": {"size": 32}}, "here")
 
 

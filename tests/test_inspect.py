@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from vae_dist.cli import app
 from vae_dist.cli.reading import reading
-from vae_dist.data.look import look
+from vae_dist.data.looking import look_at
 from vae_dist.data.packs.files import file_at
 from vae_dist.data.packs.picture_set import find_pictures
 from vae_dist.data.survey import Survey, survey
@@ -79,7 +79,7 @@ def test_many_pictures_are_looked_at_in_processes_with_the_same_result(tmp_path:
         os.link(picture, tmp_path / f"{number}.png")
     seen = surveyed(tmp_path)
     assert len(seen.readable) == 260
-    assert set(seen.readable) == {look(file_at(str(picture), "0.png"))}
+    assert set(seen.readable) == set(look_at([file_at(str(picture), "0.png")]))
 
 
 def test_a_contact_sheet_has_64_pictures_from_all_over_the_folder(tmp_path: Path) -> None:

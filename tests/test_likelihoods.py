@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
+from torch.distributions import Laplace as TorchLaplace
+from torch.distributions import Normal
 
 from vae_dist.config import Config, DigitsConfig
 from vae_dist.data import load_dataset
-from vae_dist.distributions.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
+from vae_dist.distributions.likelihoods import (
+    Bernoulli,
+    DiscretizedLogisticMixture,
+    Gaussian,
+    Laplace,
+    Likelihood,
+    RealValued,
+)
 from vae_dist.distributions.logistic_mixture import LogisticMixture, parameter_count
 from vae_dist.models import initial_model
 
@@ -32,16 +42,41 @@ def test_bernoulli_without_gradients_is_torchs_however_sure_it_is(spread: float,
         torch.testing.assert_close(Bernoulli().log_prob(x, logits).double(), exact, rtol=2e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    "likelihood", [Gaussian(0.1), Gaussian(), Gaussian("pixel")], ids=["fixed", "learned", "pixel"]
-)
-def test_gaussian_integrates_to_one(likelihood: Gaussian) -> None:
+@pytest.mark.parametrize("sigma", [0.1, None, "pixel"])
+@pytest.mark.parametrize("kind", [Gaussian, Laplace])
+def test_a_density_integrates_to_one(kind: type[RealValued], sigma: float | Literal["pixel"] | None) -> None:
+    likelihood = kind(sigma)
     x = torch.linspace(-8, 9, 40001)
     parameters = (
         torch.tensor([0.4, -1.0])[: likelihood.parameters_per_pixel(1)].view(1, -1, 1, 1).expand(1, -1, 1, len(x))
     )
     density = likelihood.pixel_log_prob(x.view(1, 1, 1, -1), parameters).exp().flatten()
     assert torch.trapezoid(density.double(), x.double()).item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "torchs"), [(Gaussian, Normal), (Laplace, TorchLaplace)])
+def test_a_density_is_torchs_and_its_samples_are_of_it(kind: type[RealValued], torchs: type[Normal]) -> None:
+    """Samples by the share of them below each of a few pixel values."""
+    x, means = torch.rand(2, 3, 4, 5), torch.randn(6, 2, 3, 4, 5)
+    expected = torchs(means.double(), 0.3).log_prob(x.double()).sum((-3, -2, -1))
+    torch.testing.assert_close(kind(0.3).log_prob(x, means).double(), expected, rtol=1e-5, atol=1e-3)
+    many = 200_000
+    samples = kind(0.3).sample(torch.full((1, 1, many), 0.4), torch.Generator().manual_seed(0)).flatten()
+    for value in (-0.2, 0.3, 0.4, 0.6, 1.1):
+        share = torchs(torch.tensor(0.4), 0.3).cdf(torch.tensor(value))
+        assert (samples < value).double().mean().item() == pytest.approx(share.item(), abs=5 * 0.5 / math.sqrt(many))
+
+
+@pytest.mark.parametrize(("kind", "spread"), [(Gaussian, 0.2), (Laplace, 0.1)])
+def test_the_best_spread_is_the_error_that_is_left(kind: type[RealValued], spread: float) -> None:
+    """The root of the mean square for a Gaussian, the mean absolute value for a Laplace."""
+    errors = torch.tensor([0.0, 0.0, 0.0, 0.4]).view(1, 1, 2, 2)
+    sigma = torch.tensor(spread, requires_grad=True)
+    likelihood = kind(spread)
+    likelihood.mean_and_sigma = lambda parameters: (parameters, sigma)  # type: ignore[method-assign]
+    likelihood.pixel_log_prob(errors, torch.zeros(1, 1, 2, 2)).sum().backward()
+    assert sigma.grad is not None
+    assert sigma.grad.item() == pytest.approx(0.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -25,14 +25,20 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "h_dim": 12, "depth": 2, "z_dim": 3},
     "conv": {"kind": "conv", "width": 8, "blocks": 1, "z_dim": 3},
     "hierarchical": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "patch": 2, "groups": [1, 2]},
+    "patch-autoencoder": {"kind": "patch-autoencoder", "width": 8, "z_dim": 2, "patch": 4, "fine": 4},
+    "autoencoder-kl": {"kind": "autoencoder-kl", "channels": [8, 16], "layers": 1, "norm_groups": 4, "z_dim": 2},
 }
 LIKELIHOODS: dict[str, dict[str, Any]] = {
     "bernoulli": {"kind": "bernoulli"},
     "gaussian": {"kind": "gaussian"},
     "gaussian, fixed": {"kind": "gaussian", "sigma": 0.3},
     "gaussian, per pixel": {"kind": "gaussian", "sigma": "pixel"},
+    "laplace": {"kind": "laplace"},
+    "laplace, fixed": {"kind": "laplace", "scale": 0.3},
+    "laplace, per pixel": {"kind": "laplace", "scale": "pixel"},
     "logistic mixture": {"kind": "logistic-mixture", "components": 2},
 }
+ONE_NUMBER_A_PIXEL = ("gaussian", "gaussian, fixed", "laplace", "laplace, fixed")  # which autoencoder-kl takes
 PRIORS: dict[str, dict[str, Any]] = {
     "normal": {"kind": "normal"},
     "vamp": {"kind": "vamp", "pseudo_inputs": 4},
@@ -99,11 +105,16 @@ def levels(count: int, shape: tuple[int, int, int]) -> Tensor:
 
 
 def test_the_allowed_combinations_are_all_that_make_sense() -> None:
-    """Flat models go with every prior; doubly reparameterized is for priors free of the encoder."""
+    """Flat models go with every prior; doubly reparameterized is for priors free of the encoder.
+
+    A patch autoencoder goes with likelihoods of real-valued pixels alone.
+    """
     kinds, objectives = all_kinds()["model"], len(OBJECTIVES) - 1  # and doubly reparameterized
     flat = sum(issubclass(kinds[settings["kind"]], FlatModelConfig) for settings in MODELS.values())
     of_flat = objectives * len(PRIORS) + len(PRIORS) - 1  # all but vamp
-    assert len(allowed()) == len(LIKELIHOODS) * (flat * of_flat + (len(MODELS) - flat) * objectives)
+    real_valued = sum(settings["kind"] in ("gaussian", "laplace") for settings in LIKELIHOODS.values())
+    spatial = len(ONE_NUMBER_A_PIXEL) + real_valued
+    assert len(allowed()) == len(LIKELIHOODS) * (flat * of_flat + objectives) + spatial * objectives
 
 
 @pytest.mark.parametrize(
@@ -118,6 +129,8 @@ def test_every_kind_of_the_config_is_among_the_combinations(section: str, tried:
     ("names", "message"),
     [
         (("hierarchical", "bernoulli", "flow", "elbo"), "model.kind hierarchical has no prior, but mlp and conv have"),
+        (("autoencoder-kl", "bernoulli", OWN, "elbo"), "one number for each pixel.*model.likelihood to laplace or gau"),
+        (("autoencoder-kl", "laplace, per pixel", OWN, "elbo"), "with a scale that is fixed or learned"),
         (("hierarchical", "bernoulli", OWN, "doubly reparameterized"), "one flat latent.*another than hierarchical"),
         (("conv", "bernoulli", "vamp", "doubly reparameterized"), "a prior free of the encoder.*another than vamp"),
     ],
@@ -153,6 +166,8 @@ def test_every_parameter_learns(names: tuple[str, str, str, str, str]) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+        if "to_k.bias" in name:  # adds the same to all positions' scores, which the softmax takes away
+            continue
         if "prior" not in name or "free bits" not in names:  # a rate below the free bits asks nothing of the prior
             assert parameter.grad.abs().max() > 0, name
 
@@ -169,7 +184,10 @@ def scrambled(names: tuple[str, str, str], shape: tuple[int, int, int]) -> Model
     return model.eval().requires_grad_(False)
 
 
-@pytest.fixture(params=[names for names in FITTING if names[1] == "bernoulli"], ids=", ".join)
+EACH_PRIOR = {(names[0], names[2]): names for names in FITTING if names[1] in ("bernoulli", "laplace")}
+
+
+@pytest.fixture(params=EACH_PRIOR.values(), ids=", ".join)
 def model(request: pytest.FixtureRequest) -> Model:
     """Each kind with each prior."""
     return scrambled(request.param, (1, 6, 7))
@@ -250,7 +268,7 @@ def test_elbo_only_gives_the_same_likelihood_and_rate(model: Model) -> None:
 
 def test_few_samples_of_a_seed_are_the_first_of_many(model: Model) -> None:
     assert torch.equal(generation.sample(model, 3, seed=0), generation.sample(model, 5, seed=0)[:3])
-    assert generation.encode(model, levels(4, (1, 6, 7))).shape == (4, model.latent_size)
+    assert generation.encode(model, levels(4, (1, 6, 7))).shape == (4, *model.latent_shape)
 
 
 def test_a_cold_draw_of_a_hierarchy_is_the_mean_of_every_prior() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_dist.config import Split
+from vae_dist.data.fitting import Rule
 from vae_dist.data.packs.dataset import SMALL_BYTES, PackedDataset, is_resident, open_pack
 from vae_dist.data.packs.manifest import MANIFEST, Manifest
 from vae_dist.data.packs.shards import write_shard
@@ -36,7 +37,9 @@ def write_pack(folder: Path, splits: dict[Split, list[Tensor]]) -> Path:
         for split, parts in splits.items()
     }
     channels = max(part.shape[1] for parts in splits.values() for part in parts)
-    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=None, splits=shards)
+    _, _, height, width = splits["train"][0].shape
+    fit = Rule(height=height, width=width)
+    manifest = Manifest(store="pixels", key="", channels=1 if channels == 1 else 3, fit=fit, splits=shards)
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return folder
 
@@ -172,9 +175,16 @@ def with_a_long_header(pack: Path) -> None:
             ),
             "too many entries",
         ),
-        (lambda pack: with_pixels(pack, PIXELS[:2, :2].contiguous()), "different sizes|another shape"),
-        (lambda pack: with_pixels(pack, PIXELS[:2, :, :4].contiguous()), "pictures of different sizes"),
-        (lambda pack: forge(pack, lambda content: content.update(fit={"height": 6, "width": 4})), "of different sizes"),
+        (lambda pack: with_pixels(pack, PIXELS[:2, :2].contiguous()), "pictures of another shape"),
+        (
+            lambda pack: with_pixels(pack, PIXELS[:2, :, :4].contiguous()),
+            "of 4 × 4 pixels, and its manifest says 5 × 4: pack",
+        ),
+        (
+            lambda pack: forge(pack, lambda content: content.update(fit={"height": 6, "width": 4})),
+            "The train pictures in .* are of 5 × 4 pixels, and its manifest says 6 × 4: pack the pictures again",
+        ),
+        (lambda pack: forge(pack, lambda content: content.update(fit=None)), "pixels were made to fit"),
         (lambda pack: with_pixels(pack, PIXELS[:2, :, :0].contiguous()), "holds no pictures as its manifest lists"),
         (lambda pack: in_place_of(pack / MANIFEST, os.mkfifo), "it is no plain file"),
         (with_an_empty_pipe, "it is no plain file"),
@@ -188,7 +198,6 @@ def test_a_forged_set_is_refused(pack: Path, damage: Callable[[Path], object], m
 
 
 def test_grey_pictures_of_a_set_in_colour_count_threefold_where_memory_is_concerned(pack: Path) -> None:
-    forge(pack, lambda content: content.update(fit={"height": 5, "width": 4}))
     assert is_resident(pack, "auto")
     forge(pack, lambda content: content["splits"]["train"][1].update(count=SMALL_BYTES // 40))
     assert not is_resident(pack, "auto")

@@ -77,6 +77,14 @@ KINDS: dict[str, dict[str, Any]] = {
         "model": {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "likelihood": "logistic-mixture"},
         "data": {"binarize": "none", "val_size": 100},
     },
+    "patch autoencoder, cropped": {
+        "model": {"kind": "patch-autoencoder", "width": 8, "patch": 4, "fine": 4},
+        "data": {"binarize": "none", "val_size": 100, "random_crop": 20},
+    },
+    "autoencoder-kl, laplace": {
+        "model": {"kind": "autoencoder-kl", "channels": [8, 16], "layers": 1, "norm_groups": 4, "z_dim": 2},
+        "data": {"binarize": "none", "val_size": 100, "random_crop": 16},
+    },
 }
 
 

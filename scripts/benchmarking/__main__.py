@@ -1,7 +1,7 @@
 """Measure speed and memory in one run on one machine, and print every figure beside its target.
 
 Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the built-in
-digits, and on the CPU but for the section "gpu".
+digits, but for the section "data", which packs and reads pictures, and on the CPU but for the section "gpu".
 """
 
 import argparse
@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import torch
 from arguments import count, new_file
@@ -17,7 +18,9 @@ from machine import cores, cpu_name
 from rich.console import Console
 
 from benchmarking.commands import scoring, starts
+from benchmarking.data import NAMES, data
 from benchmarking.gpu import gpu
+from benchmarking.picture_folders import LARGE, SMALL
 from benchmarking.processes import communication, processes
 from benchmarking.rounds import Log
 from benchmarking.rows import Row, as_table
@@ -26,7 +29,8 @@ from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
 from vae_dist.runs.provenance import versions
 
 WIDTH = 120  # characters, where the output is no terminal
-SECTIONS: dict[str, Callable[[int, Log], list[Row]]] = {
+Section = Callable[[int, Log], list[Row]]
+SECTIONS: dict[str, Section] = {
     "training": training,
     "processes": processes,
     "scoring": scoring,
@@ -34,7 +38,7 @@ SECTIONS: dict[str, Callable[[int, Log], list[Row]]] = {
     "growth": growth,
     "communication": lambda _, log: communication(log),
 }
-GPU = "gpu"
+DATA, GPU = "data", "gpu"
 
 
 def main() -> None:
@@ -44,13 +48,19 @@ def main() -> None:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"{', '.join(SECTIONS)}, {GPU}; default: all, but of {GPU} alone on CUDA",
+        help=f"{', '.join(SECTIONS)} (default: these; on CUDA {GPU} alone), {DATA}, {GPU}",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=f"for the section {GPU}; default: cpu")
     parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="PART", help=f"of data: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help=f"of data: has {SMALL} and {LARGE}, or their .tar"
+    )
+    parser.add_argument("--gib", type=count, default=8, help="of data: size of the set that is larger than memory")
     options = parser.parse_args()
-    sections = SECTIONS | {GPU: partial(gpu, options.device)}
+    on_pictures = partial(data, only=options.only or (), pictures=options.pictures, gib=options.gib)
+    sections: dict[str, Section] = {**SECTIONS, DATA: on_pictures, GPU: partial(gpu, options.device)}
     if unknown := set(options.sections) - set(sections):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(sections)}")
     if options.device == "cuda" and not torch.cuda.is_available():

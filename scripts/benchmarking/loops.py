@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarking.settings import CLIP_NORM, DIGITS_SHAPE, EMA_DECAY, LEARNING_RATE, Setting
+from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
 from vae_dist.data.loader import Batch
 from vae_dist.losses import build_objective
 from vae_dist.models import initial_model
@@ -113,7 +113,7 @@ class OurNetwork(nn.Module):
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         config = setting.config(steps=1)
-        self.model = initial_model(config.model, DIGITS_SHAPE, seed=0)
+        self.model = initial_model(config.model, setting.image_shape, seed=0)
         self.model.likelihood.validate = False
         self.objective = build_objective(config.objective, self.model, setting.batch_size)
 
@@ -123,30 +123,30 @@ class OurNetwork(nn.Module):
         return loss.mean()
 
 
-class Bare(RoundByRound):
-    """The upper limit: all images in one tensor, a fused optimizer, clipping and averaging in a few kernels.
+class BareSteps(RoundByRound):
+    """Steps with a fused optimizer, clipping and averaging in a few kernels, on batches from anywhere.
 
     Args:
         setting: to train.
+        network: returns the loss of images.
         mode: of torch.compile, where the setting is compiled; "reduce-overhead" captures forward and backward.
     """
 
-    def __init__(self, setting: Setting, mode: str | None = None) -> None:
+    def __init__(self, setting: Setting, network: nn.Module, mode: str | None = None) -> None:
         self._setting = setting
-        self._images = setting.training_images().to(setting.device)
-        network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting)
         network.to(setting.device)
-        if isinstance(network, ClassicVAE):
-            self._images = self._images.flatten(1)
         self._parameters: list[Tensor] = list(network.parameters())
         self._averaged = [parameter.detach().clone() for parameter in self._parameters]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
         self._network = network
         if setting.compiled:
             network.compile(dynamic=False, mode=mode)
-        self._order = torch.empty(0, dtype=torch.int64)
         for _ in range(WARM_UP_STEPS):
             self._step()
+
+    @abstractmethod
+    def batch(self) -> Tensor:
+        """Return the next images, in [0, 1]."""
 
     def round(self) -> float:
         """See `RoundByRound.round`."""
@@ -157,12 +157,7 @@ class Bare(RoundByRound):
         return self._setting.steps * self._setting.batch_size / (time.perf_counter() - began)
 
     def _step(self) -> None:
-        if len(self._order) < self._setting.batch_size:
-            self._order = torch.randperm(len(self._images), device=self._setting.device)
-        indices, self._order = self._order.split(
-            [self._setting.batch_size, len(self._order) - self._setting.batch_size]
-        )
-        x = self._images[indices] / 255
+        x = self.batch()
         if self._setting.binarize == "dynamic":
             x = (torch.rand_like(x) < x).float()  # four times faster than torch.bernoulli
         with torch.autocast(self._setting.device, torch.bfloat16, enabled=self._setting.precision == "bf16"):
@@ -173,3 +168,28 @@ class Bare(RoundByRound):
         self._optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(self._averaged, self._parameters, 1 - EMA_DECAY)
+
+
+class Bare(BareSteps):
+    """The upper limit: all images in one tensor.
+
+    Args:
+        setting: to train.
+        mode: of torch.compile.
+    """
+
+    def __init__(self, setting: Setting, mode: str | None = None) -> None:
+        self._images = setting.training_images().to(setting.device)
+        self._order = torch.empty(0, dtype=torch.int64)
+        network = ClassicVAE() if setting.model["kind"] == "mlp" else OurNetwork(setting)
+        if isinstance(network, ClassicVAE):
+            self._images = self._images.flatten(1)
+        super().__init__(setting, network, mode)
+
+    def batch(self) -> Tensor:
+        """See `BareSteps.batch`."""
+        size = self._setting.batch_size
+        if len(self._order) < size:
+            self._order = torch.randperm(len(self._images), device=self._setting.device)
+        indices, self._order = self._order.split([size, len(self._order) - size])
+        return self._images[indices] / 255

@@ -1,17 +1,20 @@
 """Loops that people would use instead: the tutorials' and pythae's, on the same network and images."""
 
+import itertools
 import logging
 import math
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from machine import cores
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarking.loops import WARM_UP_STEPS, ClassicVAE, RoundByRound
+from benchmarking.loops import WARM_UP_STEPS, BareSteps, ClassicVAE, OurNetwork, RoundByRound
 from benchmarking.settings import CLIP_NORM, EMA_DECAY, LEARNING_RATE, Setting
 
 
@@ -71,6 +74,41 @@ class Tutorial(RoundByRound):
     def _endless(self) -> Iterator[Any]:
         while True:
             yield from self._loader
+
+
+class BareFiles(BareSteps):
+    """Picture files in torchvision's folder and a DataLoader with a worker on each core, decoded as ours are."""
+
+    def __init__(self, setting: Setting) -> None:
+        from torch.utils.data import DataLoader
+        from torchvision.datasets import DatasetFolder
+
+        from vae_dist.data.fitting import Rule
+        from vae_dist.data.pictures import SUFFIXES, decode_picture
+
+        channels, height, width = setting.image_shape
+        rule = Rule(height=height, width=width)
+
+        def decode(path: str) -> Tensor:
+            return torch.from_numpy(decode_picture(Path(path), rule, channels).pixels)
+
+        workers = cores()
+        loader: DataLoader[Any] = DataLoader(
+            DatasetFolder(setting.data["root"], loader=decode, extensions=SUFFIXES),
+            batch_size=setting.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=True,
+            multiprocessing_context="fork",  # the function above can't be pickled
+        )
+        self._batches = (images for _ in itertools.count() for images, _ in loader)
+        super().__init__(setting, OurNetwork(setting))
+
+    def batch(self) -> Tensor:
+        """See `BareSteps.batch`."""
+        images: Tensor = next(self._batches) / 255
+        return images
 
 
 class Pythae(RoundByRound):

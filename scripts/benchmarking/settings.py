@@ -34,6 +34,8 @@ class Setting:
         precision: what the networks compute in.
         compiled: whether torch.compile compiles them.
         train: more keys of the config's section `train`.
+        data: more keys of the config's section `data`; the built-in digits without any.
+        image_shape: channels, height and width of the images.
         device: to train on, "cpu" or "cuda".
     """
 
@@ -45,13 +47,15 @@ class Setting:
     precision: str = "fp32"
     compiled: bool = False
     train: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    image_shape: tuple[int, int, int] = DIGITS_SHAPE
     device: str = "cpu"
 
     def config(self, steps: int) -> Config:
         """Return the config of a run of so many steps; whatever is on by default stays on."""
         return Config.model_validate(
             {
-                "data": {"binarize": self.binarize},
+                "data": {"binarize": self.binarize, **self.data},
                 "model": self.model,
                 "optim": {"lr": LEARNING_RATE, "clip_norm": CLIP_NORM, "ema": EMA_DECAY},
                 "train": {

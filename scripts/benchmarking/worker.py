@@ -14,7 +14,7 @@ from machine import peak_mib
 
 from benchmarking.floor import Floor
 from benchmarking.loops import Bare, Loop, Ours
-from benchmarking.rivals import Pythae, Tutorial
+from benchmarking.rivals import BareFiles, Pythae, Tutorial
 from benchmarking.scoring import Scoring, ScoringFloor
 from benchmarking.settings import Setting
 
@@ -59,6 +59,8 @@ def build(name: str, setting: Setting) -> Loop:
             return Tutorial(setting, 0)
         case "tutorial, 2 workers":
             return Tutorial(setting, 2)
+        case "bare files":
+            return BareFiles(setting)
         case "pythae":
             return Pythae(setting)
         case "floor":

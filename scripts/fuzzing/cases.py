@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from fuzzing.mutations import change_bytes, change_json, change_safetensors, change_yaml, sign, sign_pack
-from fuzzing.samples import IDX_FILES, IMAGES, MODELS, STEPS, config_of
+from fuzzing.samples import IDX_FILES, IMAGES, MODELS, SIDE, STEPS, config_of
 
 Run = Callable[[], None]
 VICTIM, PRECIOUS = "victim", b"not to be touched"
@@ -133,7 +133,8 @@ def npz(folder: Path, samples: Path, rng: random.Random) -> tuple[str, Run]:
 
 def packed(folder: Path, samples: Path, rng: random.Random) -> tuple[str, Run]:
     """Change a file of a packed set, mostly with a manifest that matches, or put something else in its place."""
-    pack = Path(shutil.copytree(samples / "pack", folder / "pack"))
+    storage = rng.choice(["pixels", "original"])
+    pack = Path(shutil.copytree(samples / storage, folder / "pack"))
     file = rng.choice(sorted(pack.iterdir()))
     if rng.random() < 0.2:
         what = _put_in_place(file, folder / VICTIM, rng)
@@ -142,8 +143,10 @@ def packed(folder: Path, samples: Path, rng: random.Random) -> tuple[str, Run]:
         if file.suffix == ".safetensors" and rng.random() < 0.8:
             sign_pack(pack)
             what += ", signed"
-    section = {"name": "packed", "root": str(pack), "resident": rng.choice(["on", "off"])}
-    return f"{what}; {section['resident']}", partial(_load_data, section)
+    resident = rng.choice(["on", "off"])
+    section: dict[str, str | int] = {"name": "packed", "root": str(pack), "resident": resident}
+    section |= {"size": SIDE, "workers": 0}
+    return f"{storage}: {what}; {resident}", partial(_load_data, section)
 
 
 KINDS = {

@@ -100,17 +100,11 @@ def _train(folder: Path) -> None:
     from vae_dist import train
     from vae_dist.data.packs.pack_folder import pack_folder
 
-    pack_folder(
-        folder / "set",
-        folder / "pack",
-        (SIDE, SIDE),
-        levels=None,
-        method="crop",
-        background=0,
-        skip=False,
-        shard_bytes=1000,
-        on_progress=lambda *_: None,
-    )
-    (folder / "pack" / ".lock").unlink()
+    for storage in ("pixels", "original"):
+        size = (SIDE, SIDE) if storage == "pixels" else None
+        pack_folder(
+            folder / "set", folder / storage, storage, size, skip=False, shard_bytes=1000, on_progress=lambda *_: None
+        )
+        (folder / storage / ".lock").unlink()
     for kind in MODELS:
         train(config_of(kind, folder), folder / "runs" / kind)

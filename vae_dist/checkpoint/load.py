@@ -4,17 +4,13 @@ The manifest must match every file, JSON must fit its schema, and the tensors' n
 expected ones before memory is taken for any of them. No code can be loaded at all.
 """
 
-import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-import safetensors
-import safetensors.torch
-import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
@@ -31,6 +27,14 @@ from vae_dist.checkpoint.format import (
     step_of,
 )
 from vae_dist.checkpoint.misplaced import check_is_folder, is_lfs_pointer, lfs_advice, what_else
+from vae_dist.checkpoint.tensor_file import (
+    LONGEST_NAME,
+    DamagedCheckpointError,
+    compare,
+    read_specs,
+    read_tensors,
+    sha256,
+)
 from vae_dist.config import Config, parse_config
 from vae_dist.data import Dataset
 from vae_dist.data.fitting import Rule
@@ -39,25 +43,7 @@ from vae_dist.json_files import read_json
 from vae_dist.printable import printable
 
 CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-LONGEST_NAME = 200  # characters of a tensor's, as they are shown
-MOST_HEADER_BYTES = 1 << 24  # names and shapes of a group, some hundred bytes a tensor
 Parsed = TypeVar("Parsed", bound=BaseModel)
-
-
-class DamagedCheckpointError(UserError):
-    """A folder that is no intact checkpoint; the message says which and why."""
 
 
 class FirstEditionError(UserError):
@@ -80,7 +66,7 @@ class Checkpoint:
             DamagedCheckpointError: something is missing, cut short, changed or not understood.
         """
         files = _verify(path)
-        config = parse_config(_read_json(path / CONFIG), origin=str(path / CONFIG))
+        config = parse_config(read_json_of(path / CONFIG), origin=str(path / CONFIG))
         state = read_state(path)
         if step_of(path) not in (None, state.step) or state.step > config.train.steps:
             raise DamagedCheckpointError(
@@ -123,12 +109,7 @@ class Checkpoint:
         Raises:
             DamagedCheckpointError: there is no such group, or its header is damaged.
         """
-        path = self._file(group)
-        with _reading(path), path.open("rb") as raw:
-            if int.from_bytes(raw.read(8), "little") > MOST_HEADER_BYTES:
-                raise DamagedCheckpointError(f"{path} is damaged: its header is far too long.")
-            with safetensors.safe_open(path, framework="pt") as file:
-                return {key: _spec(file.get_slice(key)) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+        return read_specs(self._file(group))
 
     def read(self, group: str, expected: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
         """Read a group of tensors, on the CPU, after comparing all names, shapes and types with those expected.
@@ -137,9 +118,8 @@ class Checkpoint:
             DamagedCheckpointError: there is no such group, or it holds something else.
         """
         path = self._file(group)
-        _compare(path, self.specs(group), expected)
-        with _reading(path):
-            return safetensors.torch.load_file(path)
+        compare(path, self.specs(group), expected)
+        return read_tensors(path)
 
     def _file(self, group: str) -> Path:
         path = self.path / file_name(group)
@@ -148,42 +128,13 @@ class Checkpoint:
         return path
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Say which file it is that can't be read."""
-    try:
-        yield
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedCheckpointError(f"{path} can't be read: {error}.") from error
-
-
-def _spec(tensor: Any) -> TensorSpec | None:
-    dtype = DTYPES.get(tensor.get_dtype())
-    return None if dtype is None else TensorSpec(tuple(tensor.get_shape()), dtype)
-
-
-def _compare(path: Path, found: Mapping[str, TensorSpec | None], expected: Mapping[str, TensorSpec]) -> None:
-    """Compare what a file's header lists with what it has to hold."""
-    if unfit := found.keys() ^ expected.keys():
-        key = min(unfit)
-        fault = "missing" if key in expected else "unknown"
-        raise DamagedCheckpointError(f"{path} doesn't fit its config: {printable(key, LONGEST_NAME)} is {fault}.")
-    for key, spec in found.items():
-        if spec != expected[key]:
-            is_what = f"{spec.shape} of {spec.dtype}" if spec else "of an unknown type"
-            raise DamagedCheckpointError(
-                f"{path} doesn't fit its config: {key} is {is_what}, "
-                f"not {expected[key].shape} of {expected[key].dtype}."
-            )
-
-
 def read_state(path: Path) -> State:
     """Read the state in a checkpoint folder, whatever its other files are.
 
     Raises:
         DamagedCheckpointError: it can't be read.
     """
-    return _validate(State, _read_json(path / STATE), path / STATE)
+    return validate(State, read_json_of(path / STATE), path / STATE)
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
@@ -244,32 +195,29 @@ def _verify(path: Path) -> set[str]:
     """Return the names of a checkpoint's files, after comparing each with the manifest."""
     if not (path / MANIFEST).is_file():
         raise DamagedCheckpointError(f"{path} is not intact: it has no {MANIFEST}.")
-    content = _read_json(path / MANIFEST)
+    content = read_json_of(path / MANIFEST)
     if isinstance(content, dict) and content.get("format") == 1:
         raise FirstEditionError(
             f"{path} was written by the first edition of vae-dist, whose runs this one doesn't read: train again."
         )
-    files = _validate(Manifest, content, path / MANIFEST).files
+    files = validate(Manifest, content, path / MANIFEST).files
     for name, entry in files.items():
         file = path / name
         if not file.is_file():
             raise DamagedCheckpointError(f"{path} is damaged: {name} is missing.")
-        if file.stat().st_size != entry.size or _sha256(file) != entry.sha256:
+        if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
             if is_lfs_pointer(file):
                 raise DamagedCheckpointError(lfs_advice(file))
             raise DamagedCheckpointError(f"{path} is damaged: {name} is not what was written.")
     return set(files)
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DamagedCheckpointError(f"{path} can't be read: {error.strerror}.") from error
+def read_json_of(path: Path) -> object:
+    """Read a JSON file of a checkpoint.
 
-
-def _read_json(path: Path) -> object:
+    Raises:
+        DamagedCheckpointError: it can't be read.
+    """
     try:
         return read_json(path)
     except (ValueError, OSError) as error:
@@ -277,7 +225,12 @@ def _read_json(path: Path) -> object:
         raise DamagedCheckpointError(message) from error
 
 
-def _validate(model: type[Parsed], content: object, path: Path) -> Parsed:
+def validate(model: type[Parsed], content: object, path: Path) -> Parsed:
+    """Return what a file's content says in a schema.
+
+    Raises:
+        DamagedCheckpointError: it doesn't fit.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vae_dist.checkpoint.format import TensorSpec, file_name
-from vae_dist.checkpoint.load import Checkpoint, DamagedCheckpointError, find_checkpoint
+from vae_dist.checkpoint.load import Checkpoint, find_checkpoint
+from vae_dist.checkpoint.tensor_file import DamagedCheckpointError
 from vae_dist.errors import UserError
 from vae_dist.models import BuildModel, Model, build_model
 from vae_dist.models.given import as_builder
@@ -46,7 +47,7 @@ def model_of(checkpoint: Checkpoint, *, ema: bool = True, build: BuildModel | No
     specs = {name: TensorSpec(tuple(tensor.shape), tensor.dtype) for name, tensor in expected.state_dict().items()}
     tensors = checkpoint.read(group, specs)
     weights = {name: tensors[name] for name, _ in expected.named_parameters()}  # a buffer may be a mask of −∞
-    _check_finite(checkpoint.path / file_name(group), weights)
+    check_finite(checkpoint.path / file_name(group), weights)
     model = build(checkpoint.state.image_shape)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
@@ -64,7 +65,7 @@ def _without_memory(checkpoint: Checkpoint, build: BuildModel, tensors: int) -> 
         raise DamagedCheckpointError(f"{checkpoint.path} doesn't fit together: no model has its sizes.") from error
 
 
-def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Check that weights are numbers.
 
     Raises:

@@ -7,8 +7,11 @@ import typer
 import vae_dist
 from vae_dist.cli.configs import configs
 from vae_dist.cli.data import data
+from vae_dist.cli.decode import decode
+from vae_dist.cli.encode import encode
 from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
+from vae_dist.cli.export import export
 from vae_dist.cli.info import info
 from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
@@ -49,6 +52,9 @@ app.command()(sample)
 app.command(cls=SeveralInputs)(reconstruct)
 app.command()(interpolate)
 app.command()(evaluate)
+app.command()(encode)
+app.command()(decode)
+app.command()(export)
 app.command()(info)
 app.add_typer(data, name="data")
 app.add_typer(configs, name="configs")

@@ -31,6 +31,9 @@ def pack(
         typer.Argument(help="Folder or archive (.zip, .tar) of pictures; its folders train, val, test are splits."),
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the packed set.")],
+    store: Annotated[
+        Literal["pixels", "original"], typer.Option(help="Hold pixels of one size, or the files, decoded in training.")
+    ] = "pixels",
     size: Annotated[
         str | None, typer.Option(metavar="SIDE|HxW", help="Bring pictures to these pixels.", show_default="their own")
     ] = None,
@@ -44,10 +47,10 @@ def pack(
         int, typer.Option(min=0, max=255, help="Grey level below transparent pictures and around padded ones.")
     ] = 0,
     on_error: Annotated[Literal["raise", "skip"], typer.Option(help="About pictures that can't be read.")] = "raise",
-    shard_size: Annotated[int, typer.Option(min=1, help="MiB of pixels in a file.")] = SHARD_MIB,
+    shard_size: Annotated[int, typer.Option(min=1, help="MiB of pixels or pictures in a file.")] = SHARD_MIB,
     debug: Debug = False,
 ) -> None:
-    """Decode pictures into a set that opens at once. The same command goes on where it was stopped."""
+    """Put pictures into a set that opens at once. The same command goes on where it was stopped."""
     from rich.console import Console
 
     from vae_dist.data.packs.pack_folder import pack_folder
@@ -57,6 +60,7 @@ def pack(
         packed = pack_folder(
             pictures,
             out,
+            store,
             _size(size),
             levels=_levels(levels),
             method=fit,
@@ -66,7 +70,8 @@ def pack(
             on_progress=show,
         )
     print(printable(packed))
-    setting = f"data={{name: packed, root: {json.dumps(str(out))}, binarize: none}}"
+    fitted = ", size: 64" if store == "original" else ""
+    setting = f"data={{name: packed, root: {json.dumps(str(out))}{fitted}, binarize: none}}"
     print(printable(f"Next: vae-dist train folder --set {shlex.quote(setting)}"))
 
 

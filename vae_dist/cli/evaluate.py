@@ -12,14 +12,17 @@ import typer
 
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, Seed, open_checkpoint
+from vae_dist.cli.reconstruction import check_metrics, measure, protocol_of, rows_of
 from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vae_dist.checkpoint import Checkpoint
+    from vae_dist.data import Dataset
     from vae_dist.distributed.process_group import ProcessGroup
     from vae_dist.inference.evaluation import EvalResult
+    from vae_dist.inference.reconstruction import ReconstructionResult
 
 
 OPENS_TEST_SPLIT = (
@@ -37,12 +40,25 @@ def evaluate(
     ] = None,
     seed: Seed = 0,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="What the networks compute in.")] = "fp32",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Of reconstructions instead: psnr, ssim, frechet, or several with commas between them.",
+            show_default=False,
+        ),
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
+    ] = None,
+    backbone_model: Annotated[str, typer.Option(help="timm's name of that network.")] = "efficientnet_lite0",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: CheckpointPath = None,
     best: Best = False,
     debug: Debug = False,
 ) -> None:
     """Score a model: −ELBO, importance-weighted NLL, bits per dimension, active units.
+
+    With --metrics, how alike images and their reconstructions are.
 
     Figures are in nats an image, lower is better; 1 nat is 1.44 bits.
     Distortion: how badly images are rebuilt. Rate: how much the latents say.
@@ -51,57 +67,91 @@ def evaluate(
     """
     from vae_dist.distributed.rendezvous import join_process_group
 
+    wanted = None if metrics is None else check_metrics(metrics, backbone)
     process_group = join_process_group()
     try:
         with process_group.lost_peer_errors("Evaluate again."):
-            given = partial(open_checkpoint, run, checkpoint, best=best)
-            found, result = _score(process_group, given, split, k=k, seed=seed, precision=precision)
+            found, dataset, chosen = _open(process_group, partial(open_checkpoint, run, checkpoint, best=best), split)
+            result: EvalResult | ReconstructionResult
+            if wanted is None:
+                result = _score(process_group, found, dataset, chosen, k=k, seed=seed, precision=precision)
+            else:
+                chosen_backbone = (backbone_model, backbone) if backbone and "frechet" in wanted else None
+                with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+                    result = measure(
+                        process_group, found, dataset, chosen, wanted, chosen_backbone, precision, on_progress
+                    )
     finally:
         process_group.close()
-    if result is None or not process_group.is_rank_zero:  # nobody stops this evaluation; the others print nothing
-        return
+    if process_group.is_rank_zero:  # the others print nothing
+        _print(found, result, as_json=as_json)
+
+
+def _print(checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult", *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from vae_dist.inference.evaluation import EvalResult
+
     if as_json:
         from vae_dist.runs.strict_json import to_json
 
-        print(to_json(_record(found, result), indent=1))
+        print(to_json(_record(checkpoint, result), indent=1))
+        return
+    if isinstance(result, EvalResult):
+        rows, protocol = _rows(result), _protocol(checkpoint, result)
     else:
-        from rich.console import Console
+        rows, protocol = rows_of(result), protocol_of(result)
+    console = Console()
+    console.print(_table(checkpoint, result, rows))
+    weights = "averaged (EMA)" if _is_averaged(checkpoint) else "raw"
+    origin = f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; "
+    console.print(printable(origin + protocol), soft_wrap=True, highlight=False)
 
-        console = Console()
-        console.print(_table(found, result))
-        console.print(_protocol(found, result), soft_wrap=True, highlight=False)
 
-
-def _score(
-    process_group: "ProcessGroup",
-    open_given: Callable[[], "Checkpoint"],
-    split: str | None,
-    *,
-    k: int,
-    seed: int,
-    precision: Literal["fp32", "bf16"],
-) -> tuple["Checkpoint", "EvalResult | None"]:
-    """Load the model and the images on every process, and score them together."""
+def on_all_ranks(process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"]) -> "Checkpoint":
+    """Open the checkpoint that rank zero chooses: a run that is being trained has another newest one a moment later."""
     from vae_dist.checkpoint import find_checkpoint
-    from vae_dist.checkpoint.model import model_of
-    from vae_dist.data import load_dataset
-    from vae_dist.inference.evaluation import evaluate as evaluate_model
 
-    # Rank zero says which: a run that is being trained has another newest one a moment later.
     here = process_group.on_rank_zero(open_given)
-    chosen_path = Path(process_group.broadcast_json(str(here.path) if here else None))
-    found = process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen_path))
+    chosen = Path(process_group.broadcast_json(str(here.path) if here else None))
+    return process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen))
+
+
+def _open(
+    process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"], split: str | None
+) -> tuple["Checkpoint", "Dataset", str]:
+    """Open the checkpoint and load the images on every process, and choose the split."""
+    from vae_dist.data import load_dataset
+
+    found = on_all_ranks(process_group, open_given)
     dataset = process_group.all_ranks_or_raise(lambda: load_dataset(found.config.data)).to(process_group.device)
     chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
     if split is None and chosen == "test" and process_group.is_rank_zero:
         print(OPENS_TEST_SPLIT, file=sys.stderr, flush=True)
     process_group.all_ranks_or_raise(lambda: found.check_dataset(dataset, chosen))
+    return found, dataset, chosen
+
+
+def _score(
+    process_group: "ProcessGroup",
+    found: "Checkpoint",
+    dataset: "Dataset",
+    split: str,
+    *,
+    k: int,
+    seed: int,
+    precision: Literal["fp32", "bf16"],
+) -> "EvalResult":
+    """Load the model and score the images, on all processes together."""
+    from vae_dist.checkpoint.model import model_of
+    from vae_dist.inference.evaluation import evaluate as evaluate_model
+
     model = model_of(found).to(process_group.device)
-    with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+    with _progress(dataset.size(split), visible=process_group.is_rank_zero) as on_progress:
         result = evaluate_model(
             model,
             dataset,
-            chosen,
+            split,
             k=k,
             seed=seed,
             precision=precision,
@@ -109,7 +159,8 @@ def _score(
             should_stop=lambda: _keep_pace(process_group),
             on_progress=on_progress,
         )
-    return found, result
+    assert result is not None  # noqa: S101 - nobody stops this evaluation
+    return result
 
 
 def _keep_pace(process_group: "ProcessGroup") -> bool:
@@ -133,20 +184,24 @@ def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _record(checkpoint: "Checkpoint", result: "EvalResult") -> dict[str, Any]:
+def _record(checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult") -> dict[str, Any]:
+    from vae_dist.inference.evaluation import EvalResult
+
+    likelihood = {"likelihood": checkpoint.config.model.likelihood.kind, "unit": "nats per image"}
     return {
         "checkpoint": str(checkpoint.path),
         "step": checkpoint.state.step,
         "weights": "ema" if _is_averaged(checkpoint) else "raw",
         "data": checkpoint.config.data.name,
-        "likelihood": checkpoint.config.model.likelihood.kind,
-        "unit": "nats per image",
+        **(likelihood if isinstance(result, EvalResult) else {}),
         "augmented": _augmentation(checkpoint) or None,
         **asdict(result),
     }
 
 
-def _table(checkpoint: "Checkpoint", result: "EvalResult") -> "Table":
+def _table(
+    checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult", rows: list[tuple[str, str, str, str]]
+) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
@@ -157,7 +212,7 @@ def _table(checkpoint: "Checkpoint", result: "EvalResult") -> "Table":
     table.add_column("value", justify="right", overflow="fold")  # a figure that is cut would be another one
     table.add_column("± s.e.", justify="right", overflow="fold")
     table.add_column("unit", overflow="fold")
-    for row in _rows(result):
+    for row in rows:
         table.add_row(*map(Text, row))
     return table
 
@@ -184,12 +239,11 @@ def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
 
 
 def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
-    weights = "averaged (EMA)" if _is_averaged(checkpoint) else "raw"
     targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
     augmented = _augmentation(checkpoint)
-    return printable(
-        f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; {targets[result.binarization]}; "
-        f"{checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; seed {result.seed}; {result.precision}"
+    return (
+        f"{targets[result.binarization]}; {checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; "
+        f"seed {result.seed}; {result.precision}"
         + ("; noise drawn on CUDA" if result.noise == "cuda" else "")
         + (f"; training was augmented ({augmented})" if augmented else "")
     )

@@ -52,14 +52,16 @@ def inspect(
 
 
 def _packed(folder: Path, show: "Progress") -> "tuple[dict[str, str], Image | None]":
+    from vae_dist.data.look import SIDE
     from vae_dist.data.packs.dataset import open_pack
     from vae_dist.data.packs.manifest import read_manifest
     from vae_dist.data.packs.verification import verify
     from vae_dist.inference.contact_sheet import sheet_of_pack
     from vae_dist.reporting.inspection import facts_of_pack
 
-    verify(folder, read_manifest(folder), show)
-    dataset = open_pack(folder, resident=False)
+    manifest = read_manifest(folder)
+    verify(folder, manifest, show)
+    dataset = open_pack(folder, resident=False, size=(SIDE, SIDE) if manifest.store == "original" else None)
     return facts_of_pack(dataset), sheet_of_pack(dataset)
 
 

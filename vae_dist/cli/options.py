@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,3 +72,24 @@ def load_on_device(checkpoint: "Checkpoint") -> "Model":
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return model_of(checkpoint).to(device or "cpu")
+
+
+def pictures_among(paths: Sequence[Path], remedy: str) -> list[Path]:
+    """Return the pictures that are given, and those in folders that are.
+
+    Args:
+        paths: of both.
+        remedy: what to do about a folder without any, as a sentence.
+
+    Raises:
+        UserError: a folder has none.
+    """
+    from vae_dist.data.pictures import SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"There is no picture in the folder {path}. {remedy}")
+        found += inside
+    return found

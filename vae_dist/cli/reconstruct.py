@@ -8,7 +8,16 @@ import typer
 from typer.core import TyperCommand
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, load_on_device, open_checkpoint
+from vae_dist.cli.options import (
+    IMAGES,
+    Best,
+    CheckpointPath,
+    Debug,
+    RunPath,
+    load_on_device,
+    open_checkpoint,
+    pictures_among,
+)
 from vae_dist.errors import UserError
 from vae_dist.printable import printable
 
@@ -49,17 +58,22 @@ def reconstruct(
     """Show images beside what the model makes of them.
 
     A picture of any mode and size is fitted to the model as the training
-    pictures were: cropped or padded, resized, in grey or RGB.
+    pictures were: cropped or padded, resized, in grey or RGB. Autoencoders
+    with spatial latents take it whole, also if they were trained on crops.
     """
     from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import save_picture
     from vae_dist.inference.figures import reconstruction_figure
     from vae_dist.inference.origin import Origin
+    from vae_dist.models.spatial import SpatialModel
 
     found = open_checkpoint(run, checkpoint, best=best)
-    paths = _pictures_among(pictures or ())
+    paths = _few_pictures_among(pictures or ())
     model = load_on_device(found)
-    originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found)
+    whole = isinstance(model, SpatialModel)
+    if isinstance(model, SpatialModel):
+        model = model.for_images(found.rule.height, found.rule.width)
+    originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found, whole=whole)
     origin = Origin.of(found, "reconstruct")
     save_picture(out, reconstruction_figure(model, originals), origin.metadata())
     print(printable(f"{out}: {origin}"))
@@ -79,30 +93,29 @@ def _with_inputs_repeated(arguments: Sequence[str]) -> Iterator[str]:
         yield word
 
 
-def _pictures_among(paths: Sequence[Path]) -> list[Path]:
+def _few_pictures_among(paths: Sequence[Path]) -> list[Path]:
     """Return the pictures that are given, and those in folders that are.
 
     Raises:
         UserError: a folder has none, or there are too many for one figure.
     """
-    from vae_dist.data.pictures import SUFFIXES
-
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"There is no picture in the folder {path}. A run goes before {INPUT}.")
-        found += inside
+    found = pictures_among(paths, f"A run goes before {INPUT}.")
     if len(found) > MOST_PICTURES:
         raise UserError(f"{len(found):,} pictures are too many for one figure: give at most {MOST_PICTURES:,}.")
     return found
 
 
-def _held_out_images(checkpoint: "Checkpoint") -> "Tensor":
-    """Return images that the model was not trained on, or, if it was trained on all, training images."""
+def _held_out_images(checkpoint: "Checkpoint", *, whole: bool) -> "Tensor":
+    """Return images that the model was not trained on, or, if it was trained on all, training images.
+
+    Args:
+        checkpoint: of the model.
+        whole: not only the centres that a run with random crops sees.
+    """
     from vae_dist.data import load_dataset
+    from vae_dist.data.cropped import uncropped
     from vae_dist.inference.figures import held_out_images
 
     dataset = load_dataset(checkpoint.config.data)
     checkpoint.check_dataset(dataset, "val" if "val" in dataset.splits else "train")
-    return held_out_images(dataset)
+    return held_out_images(uncropped(dataset) if whole else dataset)

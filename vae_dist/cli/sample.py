@@ -1,7 +1,7 @@
 """`vae-dist sample`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,12 @@ from vae_dist.cli.options import (
 )
 from vae_dist.printable import printable
 
+if TYPE_CHECKING:
+    from vae_dist.config import Config
+    from vae_dist.models import Model
+
 MOST_SAMPLES = 10_000  # in one picture
+SMALL_BETA = 0.1
 
 
 @handle_errors
@@ -47,3 +52,21 @@ def sample(
     origin = Origin.of(found, "sample", seed)
     save_picture(out, sample_figure(model, n, seed=seed, temperature=temperature), origin.metadata())
     print(printable(f"{out}: {origin}"))
+    if caution := _caution(model, found.config):
+        print(caution)
+
+
+def _caution(model: "Model", config: "Config") -> str:
+    """Say what draws from the prior of a model of spatial latents show; nothing of other models."""
+    from vae_dist.models.spatial import SpatialModel
+
+    if not isinstance(model, SpatialModel):
+        return ""
+    beta = config.objective.beta
+    hardly = (
+        f", and with objective.beta {beta:g} training hardly asked that latents be like it" if beta < SMALL_BETA else ""
+    )
+    return (
+        f"The prior draws every position alone{hardly}: these are textures. Pictures come from a diffusion model on "
+        "the latents; what the autoencoder keeps of a picture, reconstruct shows."
+    )

@@ -38,6 +38,10 @@ def train(
         typer.Option(help="Numbers to compute in.", show_default="the config's"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/CONFIG")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Run, checkpoint or diffusers folder whose weights a new run begins with."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new run beside the one that is there.")] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the config with every default, and train nothing.")
@@ -49,7 +53,7 @@ def train(
         _print_config(config, settings, precision)
         return
     with StopSignals() as signals:
-        raise typer.Exit(_train(config, settings, num_processes, precision, out, signals, fresh=fresh))
+        raise typer.Exit(_train(config, settings, num_processes, precision, out, signals, init=init, fresh=fresh))
 
 
 @rank_zero_only
@@ -77,6 +81,7 @@ def _train(
     out: Path | None,
     signals: StopSignals,
     *,
+    init: Path | None,
     fresh: bool,
 ) -> int:
     """Launch the processes that were asked for, or be one of them, and return the exit code."""
@@ -100,5 +105,5 @@ def _train(
     from vae_dist.training import train as train_in
 
     console = Console() if requested_rank() == 0 else None
-    outcome = train_in(loaded, out or RUNS / path.stem, fresh=fresh, console=console, signals=signals)
+    outcome = train_in(loaded, out or RUNS / path.stem, init=init, fresh=fresh, console=console, signals=signals)
     return 0 if outcome.status == "finished" else EXIT_CODES[outcome.status]

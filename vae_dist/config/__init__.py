@@ -21,10 +21,17 @@ from vae_dist.config.data import (
     Split,
     SvhnConfig,
 )
-from vae_dist.config.likelihood import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
+from vae_dist.config.likelihood import (
+    BernoulliConfig,
+    GaussianConfig,
+    LaplaceConfig,
+    LikelihoodConfig,
+    LogisticMixtureConfig,
+)
 from vae_dist.config.loading import differences, flatten, load_config, parse_config
 from vae_dist.config.model import (
     Activation,
+    AutoencoderKLConfig,
     BaseModelConfig,
     ConvConfig,
     FlatModelConfig,
@@ -32,6 +39,7 @@ from vae_dist.config.model import (
     HierarchicalConfig,
     MLPConfig,
     ModelConfig,
+    PatchAutoencoderConfig,
 )
 from vae_dist.config.objective import BaseObjectiveConfig, ELBOConfig, IWAEConfig, ObjectiveConfig
 from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, OptimConfig, SGDConfig
@@ -47,6 +55,7 @@ __all__ = [
     "AdamWConfig",
     "AdamaxConfig",
     "ArrayConfig",
+    "AutoencoderKLConfig",
     "BaseModelConfig",
     "BaseObjectiveConfig",
     "BaseOptimConfig",
@@ -70,6 +79,7 @@ __all__ = [
     "HuggingFaceConfig",
     "IWAEConfig",
     "Kind",
+    "LaplaceConfig",
     "LikelihoodConfig",
     "LogisticMixtureConfig",
     "MLPConfig",
@@ -79,6 +89,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimConfig",
     "PackedConfig",
+    "PatchAutoencoderConfig",
     "PicturesConfig",
     "PriorConfig",
     "SGDConfig",

@@ -197,6 +197,16 @@ class PackedConfig(Kind):
 
     name: Literal["packed"] = "packed"
     root: Path | None = Field(None, description="folder of the packed set")
+    size: Size = None
+    fit: Literal["crop", "pad"] | None = Field(
+        None, description="how original files are brought to size; null: crop, or as pixels were packed"
+    )
+    background: GreyLevel | None = Field(
+        None, description="grey level below transparent files and around padded ones; null: 0, or as pixels were packed"
+    )
+    workers: Annotated[Whole, Field(ge=0, lt=1025)] | None = Field(
+        None, description="processes that decode original files; null: one on each core that falls to this process"
+    )
     resident: Resident = "auto"
     shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"

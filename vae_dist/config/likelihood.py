@@ -26,6 +26,17 @@ class GaussianConfig(Kind):
     )
 
 
+class LaplaceConfig(Kind):
+    """Independent pixels around a mean, whose distance from it counts by its absolute value (L1)."""
+
+    builder: ClassVar[str] = "vae_dist.distributions.likelihoods:build_laplace"
+
+    kind: Literal["laplace"] = "laplace"
+    scale: Annotated[Number, Field(ge=1e-6)] | Literal["pixel"] | None = Field(
+        None, description="mean distance, of pixels in [0, 1]; null: one learned number; pixel: each its own"
+    )
+
+
 class LogisticMixtureConfig(Kind):
     """A discretized mixture of logistics for each pixel."""
 
@@ -35,4 +46,6 @@ class LogisticMixtureConfig(Kind):
     components: Layers = Field(5, description="logistics a pixel")
 
 
-LikelihoodConfig = Annotated[BernoulliConfig | GaussianConfig | LogisticMixtureConfig, Kinds(default="bernoulli")]
+LikelihoodConfig = Annotated[
+    BernoulliConfig | GaussianConfig | LaplaceConfig | LogisticMixtureConfig, Kinds(default="bernoulli")
+]

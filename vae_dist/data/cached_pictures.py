@@ -10,6 +10,7 @@ from vae_dist.data.packs.cache import cached_pack
 from vae_dist.data.packs.dataset import is_resident, open_pack
 from vae_dist.data.packs.packing import key_of, pack
 from vae_dist.data.packs.picture_set import PictureSet, check_left_out, fitting_rule
+from vae_dist.data.packs.stores import PixelStore
 from vae_dist.data.progress import report_progress
 from vae_dist.data.splits import finish_splits, val_size_of_pictures
 
@@ -37,8 +38,9 @@ def load_pictures(pictures: PictureSet, config: PicturesConfig, identity: str) -
         method=config.fit,
         background=config.background,
     )
-    make = partial(pack, pictures.files, rule, shard_bytes=SHARD_BYTES, on_progress=report_progress)
-    folder = cached_pack(digest_of([key_of(pictures.files, rule, SHARD_BYTES), identity])[:KEY_LENGTH], make)
+    store = PixelStore(rule)
+    make = partial(pack, pictures.files, store, shard_bytes=SHARD_BYTES, on_progress=report_progress)
+    folder = cached_pack(digest_of([key_of(pictures.files, store, SHARD_BYTES), identity])[:KEY_LENGTH], make)
     dataset = open_pack(folder, resident=is_resident(folder, config.resident))
     left_out = check_left_out(dataset.manifest.left_out, pictures.root, folder, skip=config.on_error == "skip")
     notes = {"pictures": pictures.origin, "left out": left_out, **dataset.notes}

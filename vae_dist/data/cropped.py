@@ -96,6 +96,11 @@ def crop_dataset(dataset: Dataset, crop: tuple[int, int] | None) -> Dataset:
     return CroppedDataset(dataset, *crop)
 
 
+def uncropped(dataset: Dataset) -> Dataset:
+    """Return a dataset with its images whole, where it gives the centres of larger ones."""
+    return dataset.whole if isinstance(dataset, CroppedDataset) else dataset
+
+
 def centre_crop(images: UInt8[Tensor, "n c stored_h stored_w"], height: int, width: int) -> UInt8[Tensor, "n c h w"]:
     """Return the centre of each image, as a view."""
     top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2

@@ -14,6 +14,9 @@ from vae_dist.data.levels import to_8_bits
 from vae_dist.data.remarks import MUCH_CROPPED, Remarks
 from vae_dist.errors import UserError
 
+LARGEST_IMAGE = 3 * 500 * 10**6  # bytes
+LONGEST_SIDE = 2**16  # pixels
+
 
 class Rule(BaseModel):
     """The rule by which pictures of any size and mode become images of one size.
@@ -49,6 +52,22 @@ class Rule(BaseModel):
         )
 
 
+def rule_for(
+    height: int, width: int, *, resize: bool = True, levels: Levels | None, method: Fit, background: int
+) -> Rule:
+    """Return the rule for images of a height and width.
+
+    Raises:
+        UserError: they are absurd.
+    """
+    if 3 * height * width > LARGEST_IMAGE or max(height, width) > LONGEST_SIDE:
+        raise UserError(
+            f"Pictures of {height:,} × {width:,} pixels are too large: 500 megapixels are the most, and "
+            f"{LONGEST_SIDE:,} pixels a side."
+        )
+    return Rule(height=height, width=width, resize=resize, levels=levels, method=method, background=background)
+
+
 def fit_image(picture: Image.Image, channels: int, rule: Rule) -> tuple[UInt8[np.ndarray, "c h w"], Remarks]:
     """Turn a picture into an image by a rule.
 
@@ -68,11 +87,19 @@ def fit_image(picture: Image.Image, channels: int, rule: Rule) -> tuple[UInt8[np
         picture, remarks = to_8_bits(picture, mode, rule.levels, rule.background)
     except ValueError as error:
         raise UserError(f"pictures of mode {picture.mode} can't be converted: save it as RGB or grey") from error
-    if rule.method == "pad":
-        fitted = _pad(picture, rule)
-    else:
-        fitted = ImageOps.fit(picture, (rule.width, rule.height), method=Image.Resampling.LANCZOS)
-    return _channels_first(fitted.convert(mode)), remarks
+    if picture.size != (rule.width, rule.height):
+        picture = _pad(picture, rule) if rule.method == "pad" else _crop(picture, rule)
+    return _channels_first(picture if picture.mode == mode else picture.convert(mode)), remarks
+
+
+def is_grey(pixels: UInt8[np.ndarray, "c h w"]) -> bool:
+    """Return whether all channels of a picture are equal."""
+    return all(np.array_equal(pixels[0], channel) for channel in pixels[1:])
+
+
+def _crop(picture: Image.Image, rule: Rule) -> Image.Image:
+    """Resize the largest centred part with the images' proportions."""
+    return ImageOps.fit(picture, (rule.width, rule.height), method=Image.Resampling.LANCZOS)
 
 
 def _pad(picture: Image.Image, rule: Rule) -> Image.Image:
@@ -88,5 +115,5 @@ def _pad(picture: Image.Image, rule: Rule) -> Image.Image:
 
 
 def _channels_first(picture: Image.Image) -> UInt8[np.ndarray, "c h w"]:
-    array = np.array(picture)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    array = np.asarray(picture)  # a view, which can't be written to
+    return array[None].copy() if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

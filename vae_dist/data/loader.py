@@ -58,7 +58,7 @@ class Loader:
         device: to give them on.
         augmentation: of the images, if any.
         blocks: in which an epoch goes through the images; None for a full permutation.
-        ahead: how many steps the images are fetched ahead, in a thread, where they don't lie in memory.
+        ahead: how many steps the images are fetched ahead, each in a thread, where they don't lie in memory.
 
     Attributes:
         steps: that it gives batches for.
@@ -92,12 +92,12 @@ class Loader:
         if self._ahead == 0:
             yield from map(self.batch, self.steps)
             return
-        with ThreadPoolExecutor(1) as thread:
-            coming = deque(thread.submit(self._next_images, step) for step in self.steps[: self._ahead])
+        with ThreadPoolExecutor(self._ahead) as threads:
+            coming = deque(threads.submit(self._next_images, step) for step in self.steps[: self._ahead])
             for place, step in enumerate(self.steps):
                 images = coming.popleft().result()
                 coming.extend(
-                    thread.submit(self._next_images, later) for later in self.steps[place + self._ahead :][:1]
+                    threads.submit(self._next_images, later) for later in self.steps[place + self._ahead :][:1]
                 )
                 yield self._batch(step, images)
 

@@ -1,17 +1,15 @@
-"""Describe a picture file: format, size, mode and colour.
+"""Describe a picture: format, size, mode and colour."""
 
-Without torch, which takes seconds to import: many files are looked at in processes of their own.
-"""
-
+from io import BytesIO
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from vae_dist.data.fitting import Rule, fit_image
-from vae_dist.data.packs.files import PictureFile
-from vae_dist.data.pictures import Source, open_picture
+from vae_dist.data.fitting import Rule, fit_image, is_grey
+from vae_dist.data.levels import Levels
+from vae_dist.data.pictures import Source, check_levels, open_picture
 from vae_dist.data.remarks import Remarks
-from vae_dist.errors import UserError
 
 Mode = Literal["grey", "colour", "transparent", "16-bit grey", "16-bit colour", "32-bit integer", "floating-point"]
 SIDE = 128  # at most, of the picture whose pixels are looked at; sets for training are hardly larger
@@ -29,22 +27,29 @@ class Look(NamedTuple):
     problem: str = ""
 
 
-def look(file: PictureFile) -> Look:
-    """Decode a file and return its description."""
-    try:
-        source = open_picture(file.open(), file.name, SIDE)
-        pixels, remarks = fit_image(source.picture, 3, _reduced(source.picture))
-    except (UserError, OSError) as error:
-        return Look(problem=_named(file, error))
-    grey = bool((pixels == pixels[:1]).all())
-    remarks += Remarks(several_pages=int(source.several_pages))
-    return Look(source.file_format, *source.size, _mode(source), grey, remarks)
+def look(source: Path | BytesIO, name: str, levels: Levels | None = None) -> Look:
+    """Decode a picture and return its description.
+
+    Args:
+        source: path of the file, or the file.
+        name: for errors.
+        levels: the values that become 0 and 255; None for those of the pixels' type.
+
+    Raises:
+        UserError: it can't be read, or `levels` can't be applied to it.
+    """
+    opened = open_picture(source, name, SIDE)
+    check_levels(opened, levels, name)
+    pixels, remarks = fit_image(opened.picture, 3, _reduced(opened.picture, levels))
+    remarks += Remarks(several_pages=int(opened.several_pages))
+    return Look(opened.file_format, *opened.size, _mode(opened), is_grey(pixels), remarks)
 
 
-def _reduced(picture: Image.Image) -> Rule:
+def _reduced(picture: Image.Image, levels: Levels | None) -> Rule:
     """Return a rule that fits a picture into `SIDE`, in its own proportions."""
     factor = min(1.0, SIDE / max(picture.size))
-    return Rule(height=max(1, round(factor * picture.height)), width=max(1, round(factor * picture.width)))
+    height, width = (max(1, round(factor * side)) for side in (picture.height, picture.width))
+    return Rule(height=height, width=width, levels=levels)
 
 
 def _mode(source: Source) -> Mode:
@@ -59,9 +64,3 @@ def _mode(source: Source) -> Mode:
     if source.picture.has_transparency_data:
         return "transparent"
     return "grey" if mode in ("1", "L") else "colour"
-
-
-def _named(file: PictureFile, error: Exception) -> str:
-    """Say what is wrong with a file, with its name once."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return said if file.name in said else f"{file.name}: {said}"

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
 from vae_dist.data.fitting import Rule, fit_image
+from vae_dist.data.levels import Levels
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UsageError, UserError
 
@@ -125,16 +126,25 @@ def decode_picture(source: Path | BytesIO, rule: Rule, channels: int = 3, name: 
     """
     name = name or str(source)
     opened = open_picture(source, name, max(rule.height, rule.width))
-    if rule.levels is not None and opened.cut_to_8_bits:
-        raise UsageError(
-            f"{name} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
-        )
+    check_levels(opened, rule.levels, name)
     try:
         pixels, remarks = fit_image(opened.picture, channels, rule)
     except UserError as error:
         raise type(error)(f"{name}: {error}.") from error
     remarks += rule.remarks_on(*opened.size) + Remarks(several_pages=int(opened.several_pages))
     return Decoded(pixels, opened.size, remarks)
+
+
+def check_levels(opened: Source, levels: Levels | None, name: str) -> None:
+    """Refuse levels for a picture whose values aren't all read.
+
+    Raises:
+        UsageError: it is such a picture.
+    """
+    if levels is not None and opened.cut_to_8_bits:
+        raise UsageError(
+            f"{name} has colours of 16 bits, of which only the upper 8 can be read: data.levels is for grey ones."
+        )
 
 
 def _check_size(name: str, picture: ImageFile.ImageFile) -> None:

@@ -4,6 +4,7 @@ Without it an order in blocks is no faster than any other: images are read one b
 """
 
 import math
+from threading import Lock
 
 from vae_dist.data.sampler import Blocks, block_at, window_at
 from vae_dist.data.stored import StoredDataset
@@ -22,10 +23,15 @@ class ReadAhead:
         self._dataset, self._seed, self._blocks, self._size = dataset, seed, blocks, dataset.size("train")
         self._blocks_in_epoch = math.ceil(self._size / blocks.size)
         self._length = min(blocks.window, self._blocks_in_epoch)
+        self._lock = Lock()  # several batches are fetched at once
         self._asked = -1  # for the blocks of the endless walk before this one
 
     def __call__(self, position: int) -> None:
         """Ask for what is to be read soon after a position of the endless walk through the data."""
+        with self._lock:
+            self._ask(position)
+
+    def _ask(self, position: int) -> None:
         epoch, offset = divmod(position, self._size)
         before = epoch * self._blocks_in_epoch
         first = before + window_at(offset, self._size, self._blocks).start

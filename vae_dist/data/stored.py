@@ -72,8 +72,12 @@ class ResidentSplit:
         return ResidentSplit(self._tensor.to(device))
 
 
-def read_rows(stored: Rows) -> ResidentSplit:
+def read_rows(stored: Rows, on_progress: Progress = lambda done, total: None) -> ResidentSplit:
     """Read all pictures of a split into memory.
+
+    Args:
+        stored: the split.
+        on_progress: called after every few pictures.
 
     Raises:
         OutOfMemoryError: there is no room for them.
@@ -81,7 +85,7 @@ def read_rows(stored: Rows) -> ResidentSplit:
     check_room(len(stored) * math.prod(stored.picture_shape))
     tensor = torch.empty(len(stored), *stored.picture_shape, dtype=torch.uint8)
     start = 0
-    for part in parts_of(stored):
+    for part in parts_of(stored, on_progress):
         tensor[start : start + len(part)] = part
         start += len(part)
     return ResidentSplit(tensor)

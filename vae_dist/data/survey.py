@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from vae_dist.config import Split
-from vae_dist.data.look import Look, look
+from vae_dist.data.look import Look
+from vae_dist.data.looking import look_at
 from vae_dist.data.packs.decoding import Decoder
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.packs.picture_set import PictureSet
@@ -50,13 +51,13 @@ def survey(pictures: PictureSet, on_progress: Progress) -> Survey:
 
     Args:
         pictures: the set.
-        on_progress: called after every file.
+        on_progress: called after every few files.
     """
     files = [file for of_split in pictures.files.values() for file in of_split]
-    looks = []
-    with Decoder(look) as looking:
-        for done, found in enumerate(looking(files), 1):
-            looks.append(found)
-            on_progress(done, len(files))
+    looks: list[Look] = []
+    with Decoder(look_at) as looking:
+        for found in looking(files):
+            looks += found
+            on_progress(len(looks), len(files))
     rest = iter(looks)
     return Survey(pictures, {split: [next(rest) for _ in part] for split, part in pictures.files.items()})

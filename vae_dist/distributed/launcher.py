@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from vae_dist.distributed.cores import usable_cores
 from vae_dist.distributed.launcher_env import LAUNCHER_PID, has_launcher, number
 from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, StopSignals, handled_signals
 from vae_dist.errors import UserError
@@ -110,9 +111,8 @@ def free_port() -> int:
 
 
 def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = {
-        "OMP_NUM_THREADS": str(max(1, cores // processes)),
+        "OMP_NUM_THREADS": str(max(1, usable_cores() // processes)),
         **os.environ,
         **rank_environment(rank, processes, port),
         LAUNCHER_PID: str(os.getpid()),

@@ -20,6 +20,12 @@ def positive_sigma(raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return F.softplus(raw.float()) + MIN_SIGMA
 
 
+def raw_sigma_of(sigma: float) -> float:
+    """Return the number that `positive_sigma` turns into a standard deviation."""
+    excess = max(sigma - MIN_SIGMA, MIN_SIGMA)
+    return excess + math.log(-math.expm1(-excess))
+
+
 class DiagonalGaussian(NamedTuple):
     """N(mu, diag(sigma²)), in float32. All methods work per coordinate; the caller sums."""
 

@@ -4,6 +4,7 @@ Each states how many parameters it needs for a pixel, and turns them into log-pr
 image and a sample. Everything is computed in float32, also under autocast.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -12,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_dist.config import BernoulliConfig, GaussianConfig, LogisticMixtureConfig
+from vae_dist.config import BernoulliConfig, GaussianConfig, LaplaceConfig, LogisticMixtureConfig
 from vae_dist.distributions.fast_paths import bernoulli_log_prob
-from vae_dist.distributions.gaussian import LOG_2PI, positive_sigma
+from vae_dist.distributions.gaussian import LOG_2PI, positive_sigma, raw_sigma_of
 from vae_dist.distributions.logistic_mixture import LogisticMixture, parameter_count
 
 IMAGE_DIMS = (-3, -2, -1)
@@ -35,6 +36,13 @@ class Likelihood(nn.Module, ABC):
     def parameters_per_pixel(self, channels: int) -> int:
         """Return how many numbers a decoder has to give for each pixel of an image with some channels."""
         return channels
+
+    def start_at(self, sigma: float) -> None:
+        """Begin with a standard deviation of pixels, where the scale is one learned number."""
+
+    def parameters_at(self, mean: Float[Tensor, "*batch c h w"], sigma: float) -> Float[Tensor, "*batch p h w"]:
+        """Return parameters with a mean, and a standard deviation where each pixel has its own; affine in the mean."""
+        raise NotImplementedError(f"{type(self).__name__} is no likelihood of real-valued pixels.")
 
     def log_prob(
         self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "samples batch p h w"]
@@ -114,16 +122,18 @@ class Bernoulli(Likelihood):
         return torch.bernoulli(self.mean(parameters), generator=generator)
 
 
-class Gaussian(Likelihood):
-    """Real-valued pixels around a mean that the decoder gives, with a standard deviation in units of the range [0, 1].
+class RealValued(Likelihood):
+    """Real-valued pixels around a mean that the decoder gives.
 
-    A density: its figures have no bits/dim, and they are negative where sigma is small.
+    A density: its figures have no bits/dim, and they are negative where the spread is small.
 
     Args:
-        sigma: one number, fixed; "pixel": the decoder gives one for every pixel; None: one number, learned.
+        sigma: the spread in units of the range [0, 1]: one number, fixed; "pixel": the decoder gives one for every
+            pixel; None: one number, learned.
     """
 
     discrete = False
+    normal_spread = 1.0  # the likeliest spread of normal pixels with a deviation of 1
 
     def __init__(self, sigma: float | Literal["pixel"] | None = None) -> None:
         super().__init__()
@@ -133,19 +143,44 @@ class Gaussian(Likelihood):
             self.raw_sigma = nn.Parameter(torch.zeros(()))  # softplus(0) = 0.69, as vague as an untrained decoder
 
     def parameters_per_pixel(self, channels: int) -> int:
-        """Return a mean a channel, and a sigma where each pixel has its own."""
+        """Return a mean a channel, and a spread where each pixel has its own."""
         return 2 * channels if self.per_pixel else channels
+
+    @property
+    def fixed_deviation(self) -> float | None:
+        """Return the standard deviation of normal pixels that a fixed spread fits best; None where it is learned."""
+        return None if self.fixed_sigma is None else self.fixed_sigma / self.normal_spread
+
+    @torch.no_grad()
+    def start_at(self, sigma: float) -> None:
+        """Begin with the spread of normal pixels with a standard deviation, where it is one learned number."""
+        if self.fixed_sigma is None and not self.per_pixel:
+            self.raw_sigma.fill_(raw_sigma_of(self.normal_spread * sigma))
+
+    def parameters_at(self, mean: Float[Tensor, "*batch c h w"], sigma: float) -> Float[Tensor, "*batch p h w"]:
+        """Return parameters with a mean, and the spread for a standard deviation where each pixel has its own."""
+        if not self.per_pixel:
+            return mean
+        return torch.cat([mean, torch.full_like(mean, raw_sigma_of(self.normal_spread * sigma))], dim=-3)
 
     def mean_and_sigma(
         self, parameters: Float[Tensor, "*batch p h w"]
     ) -> tuple[Float[Tensor, "*batch c h w"], Float[Tensor, "*#shape"]]:
-        """Return the mean and the standard deviation of every pixel."""
+        """Return the mean and the spread of every pixel."""
         if self.per_pixel:
             mean, raw_sigma = parameters.float().chunk(2, dim=-3)
             return mean, positive_sigma(raw_sigma)
         if self.fixed_sigma is not None:
             return parameters.float(), torch.full((), self.fixed_sigma, device=parameters.device)
         return parameters.float(), positive_sigma(self.raw_sigma)
+
+    def mean(self, parameters: Float[Tensor, "*batch p h w"]) -> Float[Tensor, "*batch c h w"]:
+        """Return the decoder's means; they may leave [0, 1] a little."""
+        return self.mean_and_sigma(parameters)[0]
+
+
+class Gaussian(RealValued):
+    """Normal pixels, the spread their standard deviation: squared error (L2), in nats."""
 
     def pixel_log_prob(
         self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch p h w"]
@@ -154,16 +189,33 @@ class Gaussian(Likelihood):
         mean, sigma = self.mean_and_sigma(parameters)
         return -0.5 * (((x - mean) / sigma).square() + LOG_2PI) - sigma.log()
 
-    def mean(self, parameters: Float[Tensor, "*batch p h w"]) -> Float[Tensor, "*batch c h w"]:
-        """Return the decoder's means; they may leave [0, 1] a little."""
-        return self.mean_and_sigma(parameters)[0]
-
     def sample(
         self, parameters: Float[Tensor, "*batch p h w"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch c h w"]:
         """Add noise of standard deviation sigma to the mean."""
         mean, sigma = self.mean_and_sigma(parameters)
         return mean + sigma * torch.randn(mean.shape, generator=generator, device=mean.device)
+
+
+class Laplace(RealValued):
+    """Pixels of a Laplace distribution, the spread their mean distance from the mean: absolute error (L1), in nats."""
+
+    normal_spread = math.sqrt(2 / math.pi)
+
+    def pixel_log_prob(
+        self, x: Float[Tensor, "batch c h w"], parameters: Float[Tensor, "*samples batch p h w"]
+    ) -> Float[Tensor, "*samples batch c h w"]:
+        """Return the log-density −|x − mean| / sigma − log 2 sigma."""
+        mean, sigma = self.mean_and_sigma(parameters)
+        return -(x - mean).abs() / sigma - (2 * sigma).log()
+
+    def sample(
+        self, parameters: Float[Tensor, "*batch p h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch c h w"]:
+        """Add the difference of two exponential variables to the mean."""
+        mean, sigma = self.mean_and_sigma(parameters)
+        waits = torch.empty(2, *mean.shape, device=mean.device).exponential_(generator=generator)
+        return mean + sigma * (waits[0] - waits[1])
 
 
 class DiscretizedLogisticMixture(Likelihood):
@@ -212,6 +264,11 @@ def build_bernoulli(config: BernoulliConfig) -> Likelihood:
 def build_gaussian(config: GaussianConfig) -> Likelihood:
     """Build the likelihood of a `gaussian` config."""
     return Gaussian(config.sigma)
+
+
+def build_laplace(config: LaplaceConfig) -> Likelihood:
+    """Build the likelihood of a `laplace` config."""
+    return Laplace(config.scale)
 
 
 def build_logistic_mixture(config: LogisticMixtureConfig) -> Likelihood:

@@ -24,7 +24,8 @@ from vae_dist.distributions.likelihoods import Bernoulli
 from vae_dist.models import ImageShape, Model
 from vae_dist.rng import CPU, normals_by_index, uniforms_by_index
 
-BLOCK = 100  # images scored together
+BLOCK = 100  # images whose noise is drawn and whose figures are added up together
+IMAGE_NUMBERS_AT_ONCE = 1 << 21  # of pixels and channels; of larger images fewer are scored together than a block has
 MAX_CHUNK = 50  # draws of z an image scored together
 PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
 MAX_NORMALS = 1 << 13  # an image, drawn whole even where fewer are used
@@ -100,14 +101,15 @@ def evaluate(
     mine = shard(len(blocks), group.rank, group.size)
     per_image = torch.zeros(size, RATES + model.latent_groups, dtype=torch.float64)
     moments: dict[int, Float64[Tensor, "2 z"]] = {}
-    with torch.no_grad(), _computing_in(precision, model), model.frozen():
+    with torch.no_grad(), computing_in(precision, model), model.frozen():
         score = partial(_score_block, model, dataset, split, k=k, seed=seed, draws_at_once=_draws_at_once(model))
+        at_once = max(1, min(BLOCK, IMAGE_NUMBERS_AT_ONCE // math.prod(model.image_shape)))
         for turn in range(math.ceil(len(blocks) / group.size)):  # as many for everyone, so that all stop together
             if should_stop():
                 return None
             if turn < len(mine):
                 block = blocks[mine[turn]]
-                per_image[block.start : block.stop], moments[mine[turn]] = score(block)
+                per_image[block.start : block.stop], moments[mine[turn]] = _in_parts(score, block, at_once)
             on_progress(min(size, (turn + 1) * group.size * BLOCK))
     group.all_reduce(per_image)
     variance = _variance_of_means(moments, len(blocks), size, model.latent_size, group)
@@ -153,9 +155,19 @@ def _at_home(device: torch.device) -> torch.device:
     return device if device.type == "cuda" else CPU
 
 
-def _computing_in(precision: ScoringPrecision, model: Model) -> torch.autocast:
+def computing_in(precision: ScoringPrecision, model: Model) -> torch.autocast:
+    """Return the context in which a model computes in a precision."""
     device = next(model.parameters()).device.type
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _in_parts(
+    score: Callable[[range], tuple[Tensor, Tensor]], block: range, at_once: int
+) -> tuple[Float64[Tensor, "n columns"], Float64[Tensor, "2 z"]]:
+    """Score a block a part at a time; nothing in an image's figures depends on the others."""
+    parts = [block[start : start + at_once] for start in range(0, len(block), at_once)]
+    scores, moments = zip(*map(score, parts), strict=True)
+    return torch.cat(scores), torch.stack(moments).sum(0)
 
 
 def _score_block(
@@ -203,7 +215,7 @@ def _variance_of_means(
     return second - first.square()
 
 
-def _mean_and_error(values: Float64[Tensor, " n"]) -> tuple[float, float | None]:
+def mean_and_error(values: Float64[Tensor, " n"]) -> tuple[float, float | None]:
     """Return mean and standard error, added exactly, so that no order of addition shows."""
     size = len(values)
     if not values.isfinite().all():  # fsum raises for ∞ − ∞
@@ -227,8 +239,8 @@ def _summarize(
     active_units: int,
 ) -> EvalResult:
     rates = per_image[:, RATES:]
-    neg_elbo, neg_elbo_se = _mean_and_error(per_image[:, DISTORTION] + rates.sum(1))
-    nll, nll_se = _mean_and_error(per_image[:, NLL])
+    neg_elbo, neg_elbo_se = mean_and_error(per_image[:, DISTORTION] + rates.sum(1))
+    nll, nll_se = mean_and_error(per_image[:, NLL])
     cross_entropy = dataset.binarization == "none" and isinstance(model.likelihood, Bernoulli)
     bits_per_dim = nll / (math.prod(model.image_shape) * math.log(2)) if model.likelihood.discrete else None
     return EvalResult(
@@ -241,9 +253,9 @@ def _summarize(
         binarization=dataset.binarization,
         neg_elbo=neg_elbo,
         neg_elbo_se=neg_elbo_se,
-        distortion=_mean_and_error(per_image[:, DISTORTION])[0],
-        rate=_mean_and_error(rates.sum(1))[0],
-        rate_per_group=tuple(_mean_and_error(group)[0] for group in rates.unbind(1)),
+        distortion=mean_and_error(per_image[:, DISTORTION])[0],
+        rate=mean_and_error(rates.sum(1))[0],
+        rate_per_group=tuple(mean_and_error(group)[0] for group in rates.unbind(1)),
         nll=None if cross_entropy else nll,
         nll_se=None if cross_entropy else nll_se,
         bits_per_dim=None if cross_entropy else bits_per_dim,

@@ -1,9 +1,10 @@
 """Sampling, encoding, decoding and interpolation.
 
 Everything is computed in whole blocks of one size, padded, with noise keyed by the image's place: an image doesn't
-depend on how many others are asked for.
+depend on how many others are asked for. The size is the model's: large images take smaller blocks.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from vae_dist.models import Model
 from vae_dist.rng import normals_by_index
 
-BLOCK = 64
+BLOCK = 64  # images
+MOST_NUMBERS = 1 << 20  # of pixels, over all channels, in a block; a decoder of 256 channels makes 85 of each
 SMALLEST_ANGLE = 1e-3  # radians; below it slerp is linear
 
 
@@ -30,7 +32,7 @@ def sample_latents(model: Model, n: int, *, seed: int, temperature: float = 1.0)
     device = next(model.parameters()).device
     noise = normals_by_index("sample", seed, range(n), (model.prior_noise_size,), device)
     with torch.no_grad(), model.frozen():
-        return _in_blocks(lambda block: model.sample_prior(block, temperature), noise)
+        return _in_blocks(model, lambda block: model.sample_prior(block, temperature), noise)
 
 
 def sample(model: Model, n: int, *, seed: int, temperature: float = 1.0) -> Float[Tensor, "n c h w"]:
@@ -40,12 +42,12 @@ def sample(model: Model, n: int, *, seed: int, temperature: float = 1.0) -> Floa
 
 def encode(model: Model, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n *latent"]:
     """Return the posterior means E[z|x] of images."""
-    return _in_blocks(lambda block: model.encode(block).mu, x)
+    return _in_blocks(model, lambda block: model.encode(block).mu, x)
 
 
 def decode(model: Model, z: Float[Tensor, "n *latent"]) -> Float[Tensor, "n c h w"]:
     """Return the pixel means E[x|z] of latents."""
-    return _in_blocks(model.decode_mean, z)
+    return _in_blocks(model, model.decode_mean, z)
 
 
 def reconstruct(model: Model, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -71,11 +73,12 @@ def interpolate(
 
 @torch.no_grad()
 def _in_blocks(
-    function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n *in_shape"]
+    model: Model, function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n *in_shape"]
 ) -> Float[Tensor, "n *out_shape"]:
     """Apply a function to rows, a padded block at a time: the shape of a matrix product can change its last bits."""
+    size = max(1, min(BLOCK, MOST_NUMBERS // math.prod(model.image_shape)))
     results = []
-    for block in rows.split(BLOCK):
-        padding = torch.zeros(BLOCK - len(block), *rows.shape[1:], device=rows.device)
+    for block in rows.split(size):
+        padding = torch.zeros(size - len(block), *rows.shape[1:], device=rows.device)
         results.append(function(torch.cat([block, padding]))[: len(block)])
     return torch.cat(results)

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from vae_dist.config import ModelConfig
+from vae_dist.models.autoencoder_kl import AutoencoderKL
 from vae_dist.models.base import FlatModel, ImageShape, LogTerms, Model
 from vae_dist.models.classic import VariationalAutoEncoder
 from vae_dist.models.conv import ConvolutionalVAE
@@ -16,6 +17,7 @@ from vae_dist.rng import derive_seed
 
 __all__ = [
     "MLPVAE",
+    "AutoencoderKL",
     "BuildModel",
     "ConvolutionalVAE",
     "FlatModel",

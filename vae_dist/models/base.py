@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vae_dist.distributed.devices import wide_dtype
 from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.distributions.likelihoods import Likelihood
 from vae_dist.distributions.priors import Density, Prior
+from vae_dist.errors import UsageError
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -58,6 +59,7 @@ class Model(nn.Module, ABC):
         prior_noise_size: standard normals that one prior draw takes.
         latent_shape: of an image's latents, flat (z,) or spatial (c, h, w).
         latent_groups: groups of latents, from the top.
+        starts_from_images: its first weights are a function of training images, see `start_from`.
     """
 
     image_shape: ImageShape
@@ -66,6 +68,7 @@ class Model(nn.Module, ABC):
     prior_noise_size: int
     latent_shape: tuple[int, ...]
     latent_groups: int = 1
+    starts_from_images: bool = False
 
     @property
     def latent_size(self) -> int:
@@ -108,6 +111,29 @@ class Model(nn.Module, ABC):
     def decode_mean(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch c h w"]:
         """Return the pixel means E[x|z]."""
         return self.likelihood.mean(self.decode(z))
+
+    def for_images(self, height: int, width: int) -> "Model":
+        """Return this model, with these weights, for images of another size.
+
+        Raises:
+            UsageError: the model can take images of one size alone.
+        """
+        if (height, width) != self.image_shape[1:]:
+            raise UsageError(
+                f"A {type(self).__name__} takes images of the size that it was trained on, "
+                f"{self.image_shape[1]}×{self.image_shape[2]}, and not {height}×{width}."
+            )
+        return self
+
+    def start_from(self, images: UInt8[Tensor, "n c h w"]) -> str:
+        """Begin where a closed form leads, given training images, and describe that in a few words.
+
+        Called once, at the beginning of a run, if `starts_from_images` is true.
+
+        Args:
+            images: of any size that the model can take, on the CPU.
+        """
+        raise NotImplementedError(f"{type(self).__name__} begins with random weights.")
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

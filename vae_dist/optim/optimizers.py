@@ -20,15 +20,20 @@ MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 
 
 def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """Build the optimizer that a config names, over all parameters of a module, its state all zeros."""
-    optimizer: torch.optim.Optimizer = config.build(list(module.parameters()))
+    """Build the optimizer that a config names, over the parameters that a module trains, its state all zeros."""
+    optimizer: torch.optim.Optimizer = config.build([parameter for _, parameter in trained(module)])
     moments = MOMENTS[type(optimizer)]
     zeros: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters() if moments else ():
+    for name, parameter in trained(module) if moments else ():
         zeros |= {f"{name}/{moment}": torch.zeros_like(parameter) for moment in moments}
         zeros[f"{name}/step"] = torch.zeros(())
     load_state_tensors(optimizer, module, zeros)
     return optimizer
+
+
+def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters of a module that are not frozen, by name."""
+    return [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
 def build_adamw(config: AdamWConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -115,7 +120,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[s
     """Return the optimizer's state by name."""
     return {
         f"{name}/{key}": value
-        for name, parameter in module.named_parameters()
+        for name, parameter in trained(module)
         for key, value in optimizer.state.get(parameter, {}).items()
         if value is not None
     }
@@ -123,7 +128,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[s
 
 def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put named tensors back where `state_tensors` found them."""
-    positions = {name: position for position, (name, _) in enumerate(module.named_parameters())}
+    positions = {name: position for position, (name, _) in enumerate(trained(module))}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")

@@ -27,7 +27,7 @@ def facts_of_folder(survey: Survey) -> dict[str, str]:
     if readable:
         facts |= {
             "formats": _counted(look.file_format for look in readable),
-            "sizes": _sizes(readable),
+            "sizes": _sizes((look.width, look.height) for look in readable),
             "shapes": _counted(_shape(look) for look in readable),
             "modes": _counted(look.mode for look in readable),
             "grey": _greyness(survey),
@@ -39,17 +39,23 @@ def facts_of_folder(survey: Survey) -> dict[str, str]:
 def facts_of_pack(dataset: PackedDataset) -> dict[str, str]:
     """Describe a packed set whose files are as they were written."""
     manifest = dataset.manifest
-    channels, height, width = dataset.image_shape
     shards = [shard for of_split in manifest.splits.values() for shard in of_split]
     problems = [f"{name}: {why}" for name, why in manifest.left_out.items()]
     return {
         "packed set": dataset.origin,
         "splits": _splits({split: dataset.size(split) for split in dataset.splits}),
-        "images": f"{height} × {width} (height × width), {'grey' if channels == 1 else 'in colour'}",
+        "images": f"{_images(dataset)}, {'grey' if manifest.channels == 1 else 'in colour'}",
         "shards": f"{len(shards):,} of {sum(shard.size for shard in shards):,} bytes, all as they were written",
         **({"left out": _named(problems)} if problems else {}),
-        **dataset.notes,
+        **manifest.notes,
     }
+
+
+def _images(dataset: PackedDataset) -> str:
+    if dataset.manifest.store == "original":
+        return f"original files, {_sizes((width, height) for height, width in dataset.original_sizes)}"
+    _, height, width = dataset.image_shape
+    return f"{height} × {width} (height × width)"
 
 
 def origin_of_sheet(pictures: Path) -> dict[str, str]:
@@ -65,8 +71,8 @@ def _splits(counts: Mapping[str, int]) -> str:
     return named + (f", of which {held_out:,} are held out as val (data.val_size)" if held_out else "")
 
 
-def _sizes(looks: Sequence[Look]) -> str:
-    sizes = sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size))
+def _sizes(widths_and_heights: Iterable[tuple[int, int]]) -> str:
+    sizes = sorted(widths_and_heights, key=lambda size: (size[0] * size[1], size))
     if sizes[0] == sizes[-1]:
         return f"all {_size(*sizes[0])} (width × height)"
     smallest, median, largest = (_size(*sizes[place]) for place in (0, (len(sizes) - 1) // 2, -1))

@@ -1,9 +1,11 @@
 """Whether a config may go on with the run in a folder, and from which checkpoint."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from vae_dist.checkpoint import CHECKPOINTS, Checkpoint, latest_checkpoint
+from vae_dist.checkpoint.initial import InitialWeights, initial_digest
 from vae_dist.config import Config, differences
 from vae_dist.errors import UsageError, UserError
 from vae_dist.runs.metrics import METRICS
@@ -13,6 +15,7 @@ from vae_dist.runs.run import CONFIG, Run
 # train.steps, by the schedules that end with the run; of that there is a warning.
 CHANGEABLE = {
     "data.root",  # the images' digests are compared
+    "data.workers",
     "train.steps",
     "train.log_every",
     "train.eval_every",
@@ -34,10 +37,38 @@ def check_config(run: Run, config: Config) -> None:
     Raises:
         UsageError: it is another config's run.
     """
-    has_begun = (run.path / METRICS).exists() or any((run.path / CHECKPOINTS).glob("*"))
-    if (run.path / CONFIG).exists() and has_begun:
+    if (run.path / CONFIG).exists() and _has_begun(run):
         _check_edition(run)
         _check_changes(run.path, run.config, config)
+
+
+def check_init(run: Run, init: Path | None, *, goes_on: bool) -> None:
+    """Check the weights that are given to begin with: that they can be, or that a run that has begun began with them.
+
+    Args:
+        run: in the folder.
+        init: where they are; None if none are given, which is well where a run goes on from a checkpoint.
+        goes_on: there is a checkpoint to go on from.
+
+    Raises:
+        UsageError: the run began with other weights, or without.
+        UserError: they can't be read.
+    """
+    began_with = run.provenance.get("init") if _has_begun(run) else None
+    if init is None:
+        if began_with and not goes_on:
+            raise UsageError(
+                f"{run.path} began with --init {began_with['path']}, and has no checkpoint: give that too."
+            )
+        return
+    if _has_begun(run) and not (began_with and _is_same(init, began_with, by_path=goes_on)):
+        weights = f"--init {began_with['path']}" if began_with else "no given weights"
+        raise UsageError(
+            f"{run.path} is a run that began with {weights}, not with --init {init}: "
+            "give another --out, or --fresh for a new run beside it."
+        )
+    if not goes_on:
+        InitialWeights.open(init)  # before the data are read
 
 
 def resume_point(run: Run, config: Config) -> Checkpoint | None:
@@ -58,6 +89,15 @@ def resume_point(run: Run, config: Config) -> Checkpoint | None:
     if run.is_finished:
         raise UserError(f"{run.path} is finished and its checkpoints are gone; give another --out, or --fresh.")
     return None
+
+
+def _has_begun(run: Run) -> bool:
+    return (run.path / METRICS).exists() or any((run.path / CHECKPOINTS).glob("*"))
+
+
+def _is_same(init: Path, began_with: Mapping[str, str], *, by_path: bool) -> bool:
+    """Return whether given weights are those that a run began with, by their path if that will do, or their digest."""
+    return (by_path and str(init) == began_with["path"]) or initial_digest(init) == began_with["sha256"]
 
 
 def _check_edition(run: Run) -> None:

@@ -106,6 +106,9 @@ def read_record(file: Path) -> dict[str, Any]:
         raise ValueError("it has no list of starts")
     if not IDENTITY.fullmatch(str(record.get("id"))):
         raise ValueError("it has no identity of the run")
+    init = record.get("init", {"path": "", "sha256": ""})
+    if not isinstance(init, dict) or not all(isinstance(init.get(key), str) for key in ("path", "sha256")):
+        raise ValueError("the weights that it began with are not described")
     for start in record["starts"]:
         if not isinstance(start, dict) or not all(is_count(start.get(key, 0)) for key in ("from_step", "processes")):
             raise ValueError("one of its starts is none")

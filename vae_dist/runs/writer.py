@@ -27,7 +27,7 @@ from vae_dist.errors import UsageError, UserError
 from vae_dist.runs.lock import FolderLock, is_lock
 from vae_dist.runs.metrics import METRICS, read_last_lines
 from vae_dist.runs.provenance import commit_of_package, versions
-from vae_dist.runs.resume import check_config, resume_point
+from vae_dist.runs.resume import check_config, check_init, resume_point
 from vae_dist.runs.run import CONFIG, IMAGES, RECORD, STATUS, Run, Status, read_record
 from vae_dist.runs.strict_json import to_json
 
@@ -60,15 +60,20 @@ class RunWriter:
         """Return the folder of the run's own pictures."""
         return self.path / IMAGES
 
-    def claim(self, config: Config) -> Checkpoint | None:
+    def claim(self, config: Config, init: Path | None = None) -> Checkpoint | None:
         """Make or reopen the folder for a config, and find where the run is to go on from.
+
+        Args:
+            config: of the run.
+            init: where the weights are that it begins with, if they are given.
 
         Returns:
             The newest intact checkpoint, or None where a run is to start at the beginning.
 
         Raises:
-            UsageError: the folder is another config's run or one of more steps, or no run at all.
-            UserError: another process writes in it, no checkpoint in it is whole, or the disk refuses.
+            UsageError: the folder is another config's run or one of more steps, or of other weights, or no run at all.
+            UserError: another process writes in it, no checkpoint in it is whole, the given weights can't be read, or
+                the disk refuses.
         """
         with self._disk_errors():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -82,16 +87,31 @@ class RunWriter:
             check_config(Run(self.path), config)
             rescue(self.path / CHECKPOINTS)
             checkpoint = resume_point(Run(self.path), config)
+            check_init(Run(self.path), init, goes_on=checkpoint is not None)
             replace_file(self.path / CONFIG, config.to_yaml().encode())
             remove_leftovers(self.path / CHECKPOINTS)
             self._cut_metrics(checkpoint.state if checkpoint else None)
         return checkpoint
 
-    def record_start(self, argv: Iterable[str], device: str, processes: int, step: int) -> str:
-        """Record who started what on which machine, and return the run's identity for trackers."""
+    def record_start(
+        self, argv: Iterable[str], device: str, processes: int, step: int, init: Mapping[str, Any] | None = None
+    ) -> str:
+        """Record who started what on which machine, and return the run's identity for trackers.
+
+        Args:
+            argv: of the program.
+            device: in words.
+            processes: how many.
+            step: that the run goes on from.
+            init: the weights that a new run begins with, if they were given.
+        """
         file = self.path / RECORD
         new: dict[str, Any] = {"format": FORMAT, "id": secrets.token_hex(8), "starts": []}
         record = {**_record_so_far(file), "format": FORMAT} if file.exists() else new
+        if init is not None:
+            record["init"] = dict(init)
+        elif step == 0:
+            record.pop("init", None)  # of a start that ended before its first step
         record["starts"].append(
             {
                 "time": _now(),

@@ -11,8 +11,9 @@ from rich.console import Console
 from vae_dist.checkpoint import State
 from vae_dist.config import DEFAULT_CONFIG, Config, GivenDataConfig, differences, find_config, load_config
 from vae_dist.data.augmentation import Augmentation
-from vae_dist.data.cropped import crop_dataset
+from vae_dist.data.cropped import crop_dataset, uncropped
 from vae_dist.data.given import as_dataset
+from vae_dist.data.packs.dataset import ending_processes
 from vae_dist.distributed.launcher_env import requested_processes
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
@@ -46,6 +47,7 @@ def train(
     data: Any = None,
     model: Model | BuildModel | None = None,
     on_log: Callable[[Mapping[str, Any]], None] | None = None,
+    init: Path | str | None = None,
     fresh: bool = False,
     console: Console | None = None,
     signals: StopSignals | None = None,
@@ -61,6 +63,8 @@ def train(
             with images or a model that were given goes on when it is given them again.
         model: a model to train instead of the config's, or a function that makes one for an image shape.
         on_log: called on rank zero with the values of every line of metrics.jsonl.
+        init: a run, a checkpoint or a diffusers folder, whose weights a new run begins with; a run that goes on has
+            its own.
         fresh: take the next free `out`-2, `out`-3 … if `out` exists, instead of going on.
         console: to print progress on; None to be silent.
         signals: entered already, where a signal may come before torch is imported.
@@ -71,6 +75,7 @@ def train(
     """
     config, name = _read(config)
     config, given = _take_given(config, data, model, on_log)
+    given = given._replace(init=None if init is None else Path(init))
     out = RUNS / name if out is None else Path(out)
     if config.train.deterministic:
         make_deterministic()
@@ -149,7 +154,7 @@ def _train_in(
     signals: StopSignals,
     console: Console | None,
 ) -> tuple[Literal["finished"] | StopReason, int]:
-    checkpoint = process_group.on_rank_zero(lambda: writer.claim(config))
+    checkpoint = process_group.on_rank_zero(lambda: writer.claim(config, given.init))
     found = [checkpoint.state.model_dump(mode="json"), Run(writer.path).is_finished] if checkpoint else [None, False]
     found, is_finished = process_group.broadcast_json(found)
     state = State.model_validate(found) if found else None
@@ -162,7 +167,8 @@ def _train_in(
         with process_group.lost_peer_errors(f"{writer.command_to_go_on} goes on from the last checkpoint."):
             setup = set_up(writer, config, given, process_group, signals, console, state, checkpoint)
             trainer = Trainer(writer, config, process_group, signals, setup)
-            return trainer.run()
+            with ending_processes(uncropped(setup.dataset)):
+                return trainer.run()
     except Stopped as stopped:  # while the data were read
         step, reason = state.step if state else 0, stopped.reason
         process_group.on_rank_zero(lambda: writer.set_status(reason, step, config.train.steps))

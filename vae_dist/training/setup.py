@@ -4,6 +4,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import Accelerator
@@ -13,7 +14,7 @@ from vae_dist.checkpoint import Checkpoint, Resolved, State
 from vae_dist.config import Config, TrainConfig
 from vae_dist.data import Dataset
 from vae_dist.data.augmentation import Augmentation
-from vae_dist.data.cropped import CroppedDataset
+from vae_dist.data.cropped import uncropped
 from vae_dist.data.dataset import rule_of
 from vae_dist.data.loader import Batch, Loader
 from vae_dist.data.sampler import Blocks, shard
@@ -29,7 +30,9 @@ from vae_dist.reporting.trackers import check_trackers
 from vae_dist.runs.writer import RunWriter
 from vae_dist.training.auto_settings import apply_resolved, captures, make_accelerator, resolve
 from vae_dist.training.build_step import build_step, check_compiled
+from vae_dist.training.initial_weights import begin_with, in_words
 from vae_dist.training.run_data import load_same_dataset
+from vae_dist.training.start import start_from_images
 from vae_dist.training.step import StepResult, TrainStep
 from vae_dist.training.train_state import TrainState
 
@@ -51,11 +54,12 @@ class Setup(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Objects that a caller from Python gave instead of sections of the config."""
+    """What a caller gave besides the config, or instead of sections of it."""
 
     dataset: Dataset | None = None
     build_model: BuildModel | None = None
     on_log: Callable[[Mapping[str, Any]], None] | None = None
+    init: Path | None = None  # weights to begin with
 
 
 def set_up(
@@ -92,13 +96,12 @@ def set_up(
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
-    if state is None:
-        train_state.synchronize(process_group)
-    else:
+    init, start = (None, state.start) if state else _begin(train_state, config, given, dataset, process_group)
+    if state is not None:
         _check_groups(run, state, train_state)
         _restore(train_state, accelerator, process_group, state, checkpoint)
     reporter = _start_reporting(
-        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state
+        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, start
     )
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
@@ -114,10 +117,21 @@ def set_up(
             binarization=dataset.binarization,
             fit=rule_of(dataset),
             data=digests,
+            start=start,
             resolved=resolved.model_copy(update={"compile": built.compiled}),
             groups=tuple(train_state.groups),
         )
     return Setup(dataset, loader, schedule, train_state, built.train_step, built.take, accelerator, reporter, state)
+
+
+def _begin(
+    train_state: TrainState, config: Config, given: Given, dataset: Dataset, process_group: ProcessGroup
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Give a new run its first weights, on all processes; return the record of those given, or what it begins as."""
+    init = process_group.on_rank_zero(lambda: begin_with(given.init, train_state, config))
+    start = start_from_images(train_state, dataset, config.seed, process_group) if given.init is None else None
+    train_state.synchronize(process_group)
+    return init, start
 
 
 def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
@@ -170,7 +184,7 @@ def _build_loader(
     *,
     start: int,
 ) -> Loader:
-    stored = dataset.whole if isinstance(dataset, CroppedDataset) else dataset
+    stored = uncropped(dataset)
     return Loader(
         stored,
         _passes(config.train, process_group),
@@ -206,15 +220,19 @@ def _start_reporting(
     accelerator: Accelerator,
     resolved: Resolved,
     state: State | None,
+    init: dict[str, Any] | None,
+    start: str | None,
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
     step = state.step if state else 0
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
     reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
     summary = run_summary(config, dataset, process_group, resolved, train_state.model)
+    if init is not None or start is not None:
+        summary["begins as"] = in_words(init) if init is not None else str(start)
 
     def record_start() -> None:
-        run_id = run.record_start(sys.argv, summary["device"], process_group.size, step)
+        run_id = run.record_start(sys.argv, summary["device"], process_group.size, step, init)
         run.set_status("running", step, config.train.steps)
         reporter.start_trackers(accelerator, run_id)
 

@@ -21,7 +21,7 @@ from vae_dist.distributed.devices import wide_dtype
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
 from vae_dist.losses import Loss
-from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless
+from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless, trained
 from vae_dist.optim.schedules import Scheduled
 from vae_dist.runs.strict_json import NOT_FINITE
 from vae_dist.training.divergence import diagnose
@@ -58,7 +58,7 @@ class TrainStep:
         self, state: TrainState, reducer: GradientReducer, optim: OptimConfig, accelerator: Accelerator
     ) -> None:
         self._state, self._reducer, self._optim, self._scaler = state, reducer, optim, accelerator.scaler
-        self._parameters: list[Tensor] = list(state.model.parameters())
+        self._parameters: list[Tensor] = [parameter for _, parameter in trained(state.model)]
         # Tensors: torch.compile makes new code for every new number, and soon gives up; a captured step has old ones.
         self._beta, self._ema_weight = (torch.zeros((), device=self._parameters[0].device) for _ in range(2))
 

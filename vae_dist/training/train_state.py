@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vae_dist.checkpoint import Checkpoint, TensorSpec
@@ -84,6 +85,19 @@ class TrainState:
             with torch.no_grad():
                 for tensor, old in zip(tensors, before, strict=True):
                     tensor.copy_(old)
+
+    def start_from(self, images: UInt8[Tensor, "n c h w"]) -> str:
+        """Let the model, and its average, begin where training images lead; return what it begins as."""
+        start = self.model.start_from(images)
+        if self.ema:
+            self.ema.module.load_state_dict(self.model.state_dict())
+        return start
+
+    def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put given weights in the place of initial ones, in the model and in its average."""
+        self.model.load_state_dict({**self.model.state_dict(), **tensors})
+        if self.ema:
+            self.ema.module.load_state_dict(self.model.state_dict())
 
     def synchronize(self, process_group: ProcessGroup) -> None:
         """Give every process the tensors of rank zero."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from vae_dist.data.archives.entry import Entry, Member
 from vae_dist.data.archives.tar_archive import tar_entries
 from vae_dist.data.archives.zip_archive import zip_entries
+from vae_dist.data.other_sources import advice_for
 from vae_dist.data.picture_files import (
     HIDDEN_FOLDER,
     REPEATED_NAME,
@@ -124,4 +125,4 @@ def read_archive(path: Path) -> Archive:
         raise UserError(
             f"{path} can't be read in place, as .tar and .zip can: unpack it and give the folder, or repack it as .tar."
         )
-    raise UserError(f"{path} is a file: give a folder of pictures, or a .zip or .tar file of them.")
+    raise UserError(f"{advice_for(path, 'a folder of pictures')} A .zip or .tar file of pictures would do, too.")

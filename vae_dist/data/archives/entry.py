@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class PlainMember(NamedTuple):
-    """A file that lies in an archive as it is."""
+    """A file that lies in an archive as it is, or on a disk."""
 
     start: int  # of its content
     size: int
@@ -46,13 +46,13 @@ class PlainMember(NamedTuple):
         """Return its content.
 
         Raises:
-            ValueError: the archive ends within it, or it is too large.
+            ValueError: it is cut off, or too large.
         """
         check_size(self.size)
         archive.seek(self.start)
         content = read_at_most(archive, self.size)
         if len(content) < self.size:
-            raise ValueError("the archive ends within it")
+            raise ValueError(f"it is cut off after {len(content):,} of {self.size:,} bytes")
         return content
 
 

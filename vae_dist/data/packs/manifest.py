@@ -4,8 +4,9 @@ OUT/
     train-00000.safetensors  train-00001.safetensors  val-00000.safetensors …   the shards of each split, in order
     manifest.json                                                               written last
 
-A shard holds `pixels` (n, c, h, w), or for originals `bytes` and `offsets` (n + 1) into them; beside these `names` and
-`name_offsets`, and `crc32` (n) of each picture. A grey shard has one channel, also where the set is in colour.
+A shard holds `pixels` (n, c, h, w), or for originals `bytes`, `offsets` (n + 1) into them and `sizes` (n, 2), which are
+heights and widths; beside these `names` and `name_offsets`, and `crc32` (n) of each picture. A grey shard of pixels has
+one channel, also where the set is in colour.
 """
 
 from itertools import pairwise
@@ -15,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vae_dist.config import Split
+from vae_dist.config.data import Levels
 from vae_dist.data.digests import digest_of
 from vae_dist.data.fitting import Rule
 from vae_dist.errors import UserError
@@ -30,7 +32,7 @@ REPAIR = (
     "pack the pictures again (`vae-dist data clear-cache` first, if this is in the cache), or copy the set again from "
     "where it is whole"
 )
-Store = Literal["pixels", "original"]
+Storage = Literal["pixels", "original"]
 Number = Annotated[int, Field(ge=0, lt=2**48)]
 NoteName = Annotated[str, Field(pattern="^(levels|cropped|enlarged)$")]  # is shown as it is
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -55,10 +57,11 @@ class Manifest(Part):
     """The contents of a packed set and the settings that it was made with."""
 
     format: Literal[1] = FORMAT
-    store: Store
+    store: Storage
     key: str  # of the files that were packed, and of how
     channels: Literal[1, 3]  # 1 if every picture is grey
-    fit: Rule | None  # None: as they are
+    fit: Rule | None = None  # by which pictures became pixels; None for original files
+    levels: Levels | None = None  # values that become 0 and 255 when original files are decoded
     splits: dict[Split, Annotated[tuple[Shard, ...], Field(min_length=1, max_length=MOST_SHARDS)]]
     left_out: dict[str, str] = Field({}, max_length=MOST_LEFT_OUT)  # pictures that couldn't be read, with the reason
     notes: dict[NoteName, str] = {}  # that are shown when a run on the set begins
@@ -67,6 +70,8 @@ class Manifest(Part):
     def _shards_agree(self) -> "Manifest":
         if "train" not in self.splits:
             raise ValueError("there is no train split")
+        if (self.store == "original") != (self.fit is None):
+            raise ValueError("pixels were made to fit, and original files are as they were")
         for split, shards in self.splits.items():
             names = [shard.file for shard in shards]
             if any(not name.startswith(f"{split}-") for name in names) or any(a >= b for a, b in pairwise(names)):

@@ -1,19 +1,16 @@
-"""Packing: pictures are decoded once, into the shards of a packed set, going on where it was stopped."""
+"""Packing: pictures are read and decoded once, into the shards of a packed set, going on where it was stopped."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from pydantic import ConfigDict
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.config import Split
-from vae_dist.data.fitting import Rule
-from vae_dist.data.packs.decoding import Decoder, Picture, decode_to_fit
+from vae_dist.data.packs.decoding import Chunk, Decoder
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.packs.manifest import (
     FORMAT,
@@ -26,6 +23,7 @@ from vae_dist.data.packs.manifest import (
     Shard,
 )
 from vae_dist.data.packs.shards import write_shard
+from vae_dist.data.packs.stores import Store
 from vae_dist.data.progress import Progress
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UserError
@@ -64,73 +62,69 @@ class Place(NamedTuple):
     files: Sequence[PictureFile]
 
 
-def pack(files: Files, rule: Rule, out: Path, *, shard_bytes: int, on_progress: Progress) -> Manifest:
-    """Decode pictures into shards, and write the manifest last.
+def pack(files: Files, store: Store[Any], out: Path, *, shard_bytes: int, on_progress: Progress) -> Manifest:
+    """Read pictures into shards, and write the manifest last.
 
-    What an earlier call with the same files and rule has finished is kept.
+    What an earlier call with the same files and store has finished is kept.
 
     Args:
         files: of each split, in order.
-        rule: how pictures are made to fit.
+        store: what is held of them.
         out: folder of the packed set.
-        shard_bytes: of pixels in a shard.
-        on_progress: called after every picture.
+        shard_bytes: of pixels or files in a shard.
+        on_progress: called after every few pictures.
 
     Raises:
         UserError: a split has no picture that can be read, or the disk can't be written.
     """
     for unfinished in out.glob(".*.tmp-*"):  # of processes that were killed
         unfinished.unlink()
-    key = key_of(files, rule, shard_bytes)
+    key = key_of(files, store, shard_bytes)
     tally = _Tally(sum(map(len, files.values())), on_progress)
-    per_shard = max(1, shard_bytes // (3 * rule.height * rule.width))
-    if max(map(len, files.values())) > MOST_SHARDS * per_shard:
-        raise UserError(f"A split would have more than {MOST_SHARDS:,} files: put more pictures into each.")
-    with Decoder(partial(decode_to_fit, rule)) as decode:
+    with Decoder(store.process) as decode:
         reports = {
-            split: [_finished(place, key, tally) or _pack_shard(place, key, rule, decode, tally) for place in places]
-            for split, places in _places(out, files, per_shard).items()
+            split: [_finished(place, key, tally) or _pack_shard(place, key, store, decode, tally) for place in places]
+            for split, places in _places(out, files, store, shard_bytes).items()
         }
-    manifest = _manifest(reports, key, rule)
+    manifest = _manifest(reports, key, store)
     replace_file(out / MANIFEST, manifest.model_dump_json(indent=1).encode())
     for report_file in out.glob("*-?????.json"):
         report_file.unlink(missing_ok=True)  # another process may have packed the same
     return manifest
 
 
-def key_of(files: Files, rule: Rule, shard_bytes: int) -> str:
-    """Return a digest of the files' names, sizes and times, and of the rule that fits them."""
+def key_of(files: Files, store: Store[Any], shard_bytes: int) -> str:
+    """Return a digest of the files' names, sizes and times, and of what is held of them."""
     listed = {split: [(file.name, file.size, file.changed) for file in part] for split, part in files.items()}
-    content = json.dumps([FORMAT, shard_bytes, rule.model_dump(), listed])
+    content = json.dumps([FORMAT, shard_bytes, store.key, listed])
     return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _places(out: Path, files: Files, per_shard: int) -> dict[Split, list[Place]]:
-    return {
+def _places(out: Path, files: Files, store: Store[Any], shard_bytes: int) -> dict[Split, list[Place]]:
+    places = {
         split: [
-            Place(out / f"{split}-{number:05d}.safetensors", part[start : start + per_shard])
-            for number, start in enumerate(range(0, len(part), per_shard))
+            Place(out / f"{split}-{number:05d}.safetensors", part)
+            for number, part in enumerate(store.shards(of_split, shard_bytes))
         ]
-        for split, part in files.items()
+        for split, of_split in files.items()
     }
+    if max(map(len, places.values())) > MOST_SHARDS:
+        raise UserError(f"A split would have more than {MOST_SHARDS:,} files: put more pictures into each.")
+    return places
 
 
-def _pack_shard(place: Place, key: str, rule: Rule, decode: Decoder[Picture], tally: _Tally) -> ShardReport:
-    pixels = torch.empty(len(place.files), 3, rule.height, rule.width, dtype=torch.uint8)
-    names: list[str] = []
-    left_out: dict[str, str] = {}
-    remarks, grey = Remarks(), True
-    for file, picture in zip(place.files, decode(place.files), strict=True):
-        if picture.pixels is None:
-            left_out[_as_text(file.name)] = _as_text(picture.problem)
-        else:
-            pixels[len(names)] = torch.from_numpy(picture.pixels)  # grey goes into all three channels
-            names.append(file.name)
-            grey &= len(picture.pixels) == 1
-            remarks += picture.remarks
-        tally.add(1)
-    pixels = pixels[: len(names), : 1 if grey else 3].contiguous()
-    shard = write_shard(place.path, {"pixels": pixels}, names) if names else None
+def _pack_shard(place: Place, key: str, store: Store[Any], decode: Decoder[Chunk[Any]], tally: _Tally) -> ShardReport:
+    chunks: list[Chunk[Any]] = []
+    for chunk in decode(place.files):
+        chunks.append(chunk)
+        tally.add(len(chunk.names) + len(chunk.left_out))
+    names = [name for chunk in chunks for name in chunk.names]
+    left_out = {_as_text(name): _as_text(why) for chunk in chunks for name, why in chunk.left_out.items()}
+    grey = all(chunk.grey for chunk in chunks)
+    tensors = store.tensors([chunk.content for chunk in chunks], grey=grey) if names else {}
+    remarks = sum((chunk.remarks for chunk in chunks), Remarks())
+    chunks.clear()  # memory for the next copy of them
+    shard = write_shard(place.path, tensors, names) if names else None
     report = ShardReport(key=key, shard=shard, grey=grey, left_out=left_out, remarks=remarks)
     replace_file(place.path.with_suffix(".json"), report.model_dump_json().encode())
     return report
@@ -148,7 +142,7 @@ def _finished(place: Place, key: str, tally: _Tally) -> ShardReport | None:
     return report
 
 
-def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Rule) -> Manifest:
+def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, store: Store[Any]) -> Manifest:
     everything = [report for of_split in reports.values() for report in of_split]
     remarks = sum((report.remarks for report in everything), Remarks())
     left_out = {name: problem for report in everything for name, problem in report.left_out.items()}
@@ -159,13 +153,14 @@ def _manifest(reports: Mapping[Split, Sequence[ShardReport]], key: str, rule: Ru
         if not part:
             raise UserError(f"None of the pictures of {split} can be read: {_first_problem(reports[split])}")
     return Manifest(
-        store="pixels",
+        store=store.storage,
         key=key,
         channels=1 if all(report.grey for report in everything) else 3,
-        fit=rule,
+        fit=store.fit,
+        levels=store.levels,
         splits=shards,
         left_out=left_out,
-        notes=remarks.notes(sum(shard.count for part in shards.values() for shard in part), rule.height, rule.width),
+        notes=store.notes(remarks, sum(shard.count for part in shards.values() for shard in part)),
     )
 
 

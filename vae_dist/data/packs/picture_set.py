@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vae_dist.atomic_files import replace_file
 from vae_dist.config.data import Fit
 from vae_dist.data.archives.archive import FORMATS, Archive, read_archive
-from vae_dist.data.fitting import Rule
+from vae_dist.data.fitting import Rule, rule_for
 from vae_dist.data.levels import Levels
 from vae_dist.data.packs.decoding import OTHER_SIZE
 from vae_dist.data.packs.files import file_at, file_in
@@ -23,7 +23,6 @@ from vae_dist.errors import UserError
 from vae_dist.printable import printable
 
 LEFT_OUT = "left-out.txt"
-LARGEST_PICTURE = 3 * 500 * 10**6  # bytes
 MOST_NAMED = 10  # of the pictures that can't be read
 
 
@@ -47,11 +46,10 @@ def find_pictures(place: Path | str) -> PictureSet:
     """
     root = expanded(place)
     archive = None if root.is_dir() else _archive_of(root)
-    found = find_splits(str(root), archive)
+    found, prefix = find_splits(str(root), archive), os.path.join(root, "")  # noqa: PTH118 - keeps the separator
     describe = partial(file_in, archive) if archive else file_at
     files = {
-        split: [describe(path, os.path.relpath(path, root)) for path in paths]
-        for split, paths in found.pictures.items()
+        split: [describe(path, path.removeprefix(prefix)) for path in paths] for split, paths in found.pictures.items()
     }
     return PictureSet(root, files, found.summary)
 
@@ -74,15 +72,13 @@ def fitting_rule(
         UserError: no picture can be read, or the size is absurd.
     """
     if size is not None:
-        if 3 * size[0] * size[1] > LARGEST_PICTURE:
-            raise UserError(f"Pictures of {size[0]:,} × {size[1]:,} pixels are too large: 500 megapixels are the most.")
-        return Rule(height=size[0], width=size[1], levels=levels, method=method, background=background)
+        return rule_for(*size, levels=levels, method=method, background=background)
     for file in files["train"]:
         try:
             width, height = open_picture(file.open(), file.name).size
         except UserError:  # found again, with all others that can't be read
             continue
-        return Rule(height=height, width=width, resize=False, levels=levels, method=method, background=background)
+        return rule_for(height, width, resize=False, levels=levels, method=method, background=background)
     raise UserError(f"None of the {len(files['train']):,} pictures of train can be read.")
 
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 from weakref import finalize
 
 import torch
@@ -30,7 +31,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], names: Sequence[str])
 
     Args:
         path: of the file, which is there whole or not at all.
-        tensors: `pixels`, or `bytes` and `offsets`.
+        tensors: `pixels`, or `bytes`, `offsets` and `sizes`.
         names: of the pictures.
     """
     encoded = [name.encode(errors="surrogateescape") for name in names]
@@ -54,7 +55,7 @@ def as_bytes(content: bytes) -> UInt8[Tensor, " n"]:
 def checksums(tensors: Mapping[str, Tensor]) -> list[int]:
     """Return the CRC-32 of each picture's pixels or bytes."""
     if "pixels" in tensors:
-        return [zlib.crc32(picture.numpy()) for picture in tensors["pixels"]]
+        return [zlib.crc32(picture) for picture in tensors["pixels"].contiguous().numpy()]
     content, offsets = tensors["bytes"].numpy().data, tensors["offsets"].tolist()
     return [zlib.crc32(content[start:stop]) for start, stop in pairwise(offsets)]
 
@@ -75,8 +76,14 @@ class StoredPixels:
 
     def __init__(self, path: Path, record: Shard) -> None:
         self._path = path
-        shape, self._start = _pixels_in(path, record)
-        self.picture_shape = shape[1:]
+        header = read_header(path, record)
+        pixels = header.shapes.get("pixels", ())
+        if len(pixels) != 4 or 0 in pixels or pixels[0] != record.count or header.shapes.get("crc32") != pixels[:1]:
+            raise UserError(f"{path} holds no pictures as its manifest lists them: {REPAIR}.")
+        if header.dtypes["pixels"] != "U8" or header.dtypes["crc32"] != "I64":
+            raise UserError(f"{path} holds no bytes: {REPAIR}.")
+        self.picture_shape = pixels[1:]
+        self._start = header.starts["pixels"]
         self._descriptor = os.open(path, os.O_RDONLY)
         finalize(self, os.close, self._descriptor)
         with safe_open(path, framework="pt") as file:
@@ -118,8 +125,20 @@ def check_shard(path: Path, record: Shard) -> None:
         raise UserError(f"{path} is damaged: {REPAIR}.")
 
 
-def _pixels_in(path: Path, record: Shard) -> tuple[tuple[int, int, int, int], int]:
-    """Return the shape of a shard's pixels and where in the file they begin."""
+class Header(NamedTuple):
+    """The tensors in a shard, by name."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]  # as safetensors calls them
+    starts: dict[str, int]  # of their bytes in the file
+
+
+def read_header(path: Path, record: Shard) -> Header:
+    """Read which tensors a shard holds, and where.
+
+    Raises:
+        UserError: it can't be read, or has another size than was written.
+    """
     try:
         with open_plain(path) as content:
             size, length = os.fstat(content.fileno()).st_size, int.from_bytes(content.read(8), "little")
@@ -128,16 +147,13 @@ def _pixels_in(path: Path, record: Shard) -> tuple[tuple[int, int, int, int], in
             if length > LARGEST_HEADER:
                 raise UserError(f"{path} is no shard, its header is far too long: {REPAIR}.")
             header = content.read(length)
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            dtypes = {name: file.get_slice(name).get_dtype() for name in shapes}
+        with safe_open(path, framework="pt") as file:  # checks the header
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            dtypes = {name: part.get_dtype() for name, part in parts.items()}
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error}): {REPAIR}.") from error
     except (ValueError, SafetensorError) as error:
         raise UserError(f"{path} can't be read ({error}): {REPAIR}.") from error
-    pixels = shapes.get("pixels", ())
-    if len(pixels) != 4 or 0 in pixels or pixels[0] != record.count or shapes.get("crc32") != pixels[:1]:
-        raise UserError(f"{path} holds no pictures as its manifest lists them: {REPAIR}.")
-    if dtypes["pixels"] != "U8" or dtypes["crc32"] != "I64":
-        raise UserError(f"{path} holds no bytes: {REPAIR}.")
-    return pixels, 8 + length + json.loads(header)["pixels"]["data_offsets"][0]  # safetensors has checked it
+    entries = json.loads(header)
+    return Header(shapes, dtypes, {name: 8 + length + entries[name]["data_offsets"][0] for name in shapes})

@@ -1,0 +1,82 @@
+"""Files of latents: safetensors with one tensor, `latents`, and how it was made as metadata.
+
+Many images are split over files of equal numbers, latents-00001-of-00004.safetensors and so on. A file that is there
+and was made in the same way is left as it is, so that a command that was stopped goes on.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_dist.atomic_files import replace_file
+from vae_dist.checkpoint.tensor_file import DamagedCheckpointError, read_specs, read_tensors
+from vae_dist.errors import UserError
+
+LATENTS = "latents"
+IMAGES_A_FILE = 4096
+
+
+def file_ranges(path: Path, images: int) -> dict[Path, range]:
+    """Return the files for the latents of so many images, and which images are in each."""
+    starts = range(0, images, IMAGES_A_FILE)
+    ranges = [range(start, min(start + IMAGES_A_FILE, images)) for start in starts]
+    if len(ranges) == 1:
+        return {path: ranges[0]}
+    names = [f"{path.stem}-{number:05d}-of-{len(ranges):05d}{path.suffix}" for number in range(1, len(ranges) + 1)]
+    return {path.with_name(name): part for name, part in zip(names, ranges, strict=True)}
+
+
+def is_written(path: Path, how: Mapping[str, str]) -> bool:
+    """Return whether a file is there that was made in the same way."""
+    try:
+        return path.is_file() and bool(read_specs(path)) and _metadata(path) == how
+    except DamagedCheckpointError:
+        return False
+
+
+def write_latents(path: Path, latents: Float[Tensor, "n *latent"], how: Mapping[str, str]) -> None:
+    """Write latents, replacing a file that is there in one step.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    content = safetensors.torch.save({LATENTS: latents.contiguous()}, dict(how))
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def read_latents(path: Path, latent_shape: tuple[int, ...]) -> tuple[Float[Tensor, "n *latent"], dict[str, str]]:
+    """Read latents of a shape, and how they were made.
+
+    Raises:
+        UserError: the file can't be read, or holds something else.
+    """
+    spec = read_specs(path).get(LATENTS)
+    if spec is None or spec.shape[1:] != latent_shape or not spec.dtype.is_floating_point:
+        raise UserError(f"{path} has no tensor {LATENTS} of shape (n, {', '.join(map(str, latent_shape))}).")
+    return read_tensors(path)[LATENTS].float(), _metadata(path)
+
+
+def scale_of(how: Mapping[str, str]) -> tuple[float, float]:
+    """Return shift and factor that latents were scaled by; 0 and 1 where they were not.
+
+    Raises:
+        UserError: the metadata hold no numbers there.
+    """
+    try:
+        shift, factor = json.loads(how.get("scale", "[0, 1]"))
+        return float(shift), float(factor)
+    except (ValueError, TypeError) as error:
+        raise UserError("The latents' metadata have no scale that is one.") from error
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
