@@ -111,7 +111,7 @@ def test_sections_can_be_given_as_objects() -> None:
     ("overrides", "expected"),
     [
         (("model.kind=conv",), "unknown key model.h_dim: model.kind conv has no h_dim, but mlp has."),
-        (("model.width=64",), "unknown key model.width: model.kind mlp has no width, but conv, hierarchical and patch-autoencoder have."),
+        (("model.width=64",), "model.kind mlp has no width, but conv, hierarchical and patch-autoencoder have."),
         (("model=conv", "model.h_dim=64"), "unknown key model.h_dim: model.kind conv has no h_dim, but mlp has."),
         (("model={kind: hierarchical, prior: flow}",), "model.kind hierarchical has no prior, but mlp and conv have."),
         (("model.prior.couplings=3",), "unknown key model.prior.couplings: model.prior.kind normal has no couplings"),
