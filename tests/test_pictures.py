@@ -1,6 +1,8 @@
 """Pictures are read upright, whatever their format and mode, and fitted to a model's images."""
 
+import io
 import math
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -216,3 +218,21 @@ def test_an_error_that_only_some_readers_raise_is_one_sentence(
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
     with pytest.raises(UserError, match=r"a\.png is no image that can be read: decoding failed"):
         open_picture(tmp_path / "a.png")
+
+
+def test_damaged_tiffs_write_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff writes lines of its own, and Pillow warns of metadata."""
+    file = io.BytesIO()
+    levels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(file, "TIFF", compression="tiff_lzw")
+    refused = 0
+    for seed in range(60):
+        damaged, places = bytearray(file.getvalue()), random.Random(seed)
+        for _ in range(5):
+            damaged[places.randrange(8, len(damaged))] = places.randrange(256)
+        try:
+            open_picture(io.BytesIO(damaged), "a.tiff")
+        except UserError:
+            refused += 1
+    assert refused > 10
+    assert capfd.readouterr() == ("", "")

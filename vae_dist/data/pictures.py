@@ -5,6 +5,7 @@ Without torch, which takes seconds to import: packing does this in processes of 
 
 import struct
 import warnings
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from PIL import Image, ImageFile
 
 from vae_dist.data.fitting import Rule, fit_image
 from vae_dist.data.levels import Levels
+from vae_dist.data.native_output import native_errors_dropped
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UsageError, UserError
 
@@ -93,6 +95,7 @@ def open_picture(source: Path | BytesIO, name: str | None = None, side: int | No
     name = name or str(source)
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as picture:
                 _check_size(name, picture)
@@ -100,7 +103,8 @@ def open_picture(source: Path | BytesIO, name: str | None = None, side: int | No
                 size = picture.size
                 if side is not None:
                     picture.draft(None, (DRAFT * side, DRAFT * side))
-                upright, turned = _upright(picture)
+                with native_errors_dropped() if picture.format == "TIFF" else nullcontext():
+                    upright, turned = _upright(picture)
                 return Source(upright, size[::-1] if turned else size, pages, picture.format or "", cut)
     except FileNotFoundError as error:
         raise UserError(f"There is no image {name}.") from error

@@ -5,11 +5,12 @@ import math
 import torch
 
 from vae_dist.data.loader import Loader
+from vae_dist.distributions.gaussian import MIN_SIGMA
 from vae_dist.optim.schedules import Schedule
 from vae_dist.training.train_state import TrainState
 
-# Nats for each value of an image. A Gaussian of deviation 0.001 that puts white for black is at half of it.
-EXPLODED = 1e6
+# Nats for each value of an image. A Gaussian of the smallest deviation that puts white for black is at half of it.
+EXPLODED = 1 / MIN_SIGMA**2
 
 
 class Soundness:
