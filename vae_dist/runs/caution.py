@@ -12,11 +12,8 @@ MUCH = 0.1  # of the distortion at the first step; batches differ
 
 
 def caution_about(run: Path) -> str | None:
-    """Return that training made the model worse, or that an earlier checkpoint is better; None if neither.
-
-    The first line of metrics.jsonl is of the untrained model.
-    """
-    first = _distortion(read_lines(run / METRICS))
+    """Return that training made the model worse, or that an earlier checkpoint is better; None if neither."""
+    first = first_distortion(run)
     last = _distortion(line for _, line in read_last_lines(run / METRICS))
     if first is not None and last is not None and last - first > MUCH * abs(first):
         return (
@@ -24,6 +21,11 @@ def caution_about(run: Path) -> str | None:
             "last ones. Try a lower optim.lr in a new run (--fresh)."
         )
     return _better_checkpoint(Run(run))
+
+
+def first_distortion(run: Path) -> float | None:
+    """Return the distortion of the untrained model, of which the first line of metrics.jsonl is."""
+    return _distortion(read_lines(run / METRICS))
 
 
 def _distortion(lines: Iterable[Line]) -> float | None:

@@ -107,21 +107,12 @@ def set_up(
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
     built = build_step(config, train_state, loader, schedule, accelerator, process_group, signals, resolved)
-    resolved = resolved.model_copy(update={"capture": built.captured})
-    if state is not None:
-        check_compiled(resolved, compiled=built.compiled)
-        state = state.model_copy(update={"resolved": resolved})
+    if state is None:
+        state = _first_state(dataset, digests, start, resolved, train_state)
     else:
-        state = State(
-            step=0,
-            image_shape=dataset.image_shape,
-            binarization=dataset.binarization,
-            fit=rule_of(dataset),
-            data=digests,
-            start=start,
-            resolved=resolved.model_copy(update={"compile": built.compiled}),
-            groups=tuple(train_state.groups),
-        )
+        check_compiled(resolved, compiled=built.compiled)
+    resolved = resolved.model_copy(update={"compile": built.compiled, "capture": built.captured})
+    state = state.model_copy(update={"resolved": resolved})
     return Setup(dataset, loader, schedule, train_state, built.train_step, built.take, accelerator, reporter, state)
 
 
@@ -133,6 +124,22 @@ def _begin(
     start = start_from_images(train_state, dataset, config.seed, process_group) if given.init is None else None
     train_state.synchronize(process_group)
     return init, start
+
+
+def _first_state(
+    dataset: Dataset, digests: dict[str, str], start: str | None, resolved: Resolved, train_state: TrainState
+) -> State:
+    """Return the state of a run before its first step."""
+    return State(
+        step=0,
+        image_shape=dataset.image_shape,
+        binarization=dataset.binarization,
+        fit=rule_of(dataset),
+        data=digests,
+        start=start,
+        resolved=resolved,
+        groups=tuple(train_state.groups),
+    )
 
 
 def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:

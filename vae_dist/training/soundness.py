@@ -1,16 +1,16 @@
 """Whether a run could go on from its present weights."""
 
 import math
+from pathlib import Path
 
 import torch
 
 from vae_dist.data.loader import Loader
-from vae_dist.distributions.gaussian import MIN_SIGMA
 from vae_dist.optim.schedules import Schedule
+from vae_dist.runs.caution import first_distortion
 from vae_dist.training.train_state import TrainState
 
-# Nats for each value of an image. A Gaussian of the smallest deviation that puts white for black is at half of it.
-EXPLODED = 1 / MIN_SIGMA**2
+EXPLODED = 1e3  # times the loss of the untrained model
 
 
 class Soundness:
@@ -20,10 +20,11 @@ class Soundness:
         train_state: with the weights, their average, and the optimizer's state.
         loader: of the run.
         schedule: with the weight of the rate at each step.
+        run: folder of the run, where its first figures are.
     """
 
-    def __init__(self, train_state: TrainState, loader: Loader, schedule: Schedule) -> None:
-        self._train_state, self._loader, self._schedule = train_state, loader, schedule
+    def __init__(self, train_state: TrainState, loader: Loader, schedule: Schedule, run: Path) -> None:
+        self._train_state, self._loader, self._schedule, self._run = train_state, loader, schedule, run
 
     def find_unsound(self, step: int, last_loss: float, val_neg_elbo: float | None) -> str | None:
         """Return why a run can't go on from the present state; None if it can.
@@ -43,14 +44,14 @@ class Soundness:
 
     @torch.no_grad()
     def _find_explosion(self, step: int) -> str | None:
-        """Return how bad the present weights or their averages are, where that is beyond any use."""
+        """Return how bad the present weights or their averages are, where that is far worse than at the beginning."""
         _, part = next(self._loader.micro_batches(max(0, step - 1)))
-        beta = self._schedule(max(0, step - 1)).beta
+        beta, first, values = self._schedule(max(0, step - 1)).beta, first_distortion(self._run), part.images[0].numel()
         for model in dict.fromkeys((self._train_state.model, self._train_state.averaged)):
             terms = model.log_terms(part.images, part.eps)
             loss = float((beta * terms.rate.sum(-1) - terms.log_px.mean(0)).max())
             if not math.isfinite(loss):
                 return "the −ELBO of the last training images is not finite"
-            if loss > EXPLODED * part.images[0].numel():
+            if first is not None and loss > EXPLODED * max(abs(first), values):
                 return f"the −ELBO of one of the last training images is {loss:.1e}"
         return None

@@ -53,7 +53,7 @@ class Trainer:
         self._last_loss = 0.0  # over all images of the last step
         self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
         self._metrics = AsyncMetrics(process_group)
-        self._soundness = Soundness(setup.train_state, setup.loader, setup.schedule)
+        self._soundness = Soundness(setup.train_state, setup.loader, setup.schedule, run.path)
         self._stop: StopReason | None = None
         self._save_due = False
         # Of the last checkpoint; 0 without one.
