@@ -332,7 +332,7 @@ def test_the_cache_can_be_emptied_of_what_is_damaged(tmp_path: Path) -> None:
         load(root)
     manifest.unlink()
     manifest.mkdir()
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"is a folder: .*vae-dist data clear-cache"):
         load(root)
     clear_cache()
     assert load(root, val_size=0).size("train") == 3

@@ -42,7 +42,10 @@ def test_usual_names_of_splits_are_understood(tmp_path: Path, names: dict[str, s
     assert taken(tmp_path) == {split: [f"{folder}/class/a.png"] for split, folder in names.items()}
 
 
-@pytest.mark.parametrize("folders", [("cat", "dog"), ("train_station", "airport"), ("testimony", "valley", "devil")])
+@pytest.mark.parametrize(
+    "folders",
+    [("cat", "dog"), ("train_station", "airport"), ("testimony", "valley", "devil"), ("фото_of_cats", "Ελλάδα")],
+)
 def test_folders_with_other_names_are_one_split(tmp_path: Path, folders: tuple[str, ...]) -> None:
     put(tmp_path, *(f"{folder}/a.png" for folder in folders))
     assert taken(tmp_path) == {"train": sorted(f"{folder}/a.png" for folder in folders)}
@@ -63,6 +66,7 @@ def test_folders_with_other_names_are_one_split(tmp_path: Path, folders: tuple[s
         (("train/a.png", "a.png"), "Either train is the train split, and the rest is not used"),
         (("test/a.png", "cat/a.png"), r"Either test is held out, and the rest \(cat\) is trained on"),
         (("val/a.png", "test/a.png"), r"nothing to train on in .* but test and val"),
+        (("cat/a.png", "v\u0430l/a.png"), r"v\u0430l has letters of two alphabets in one word"),  # a Cyrillic а
         (("train/a.png", "eval/a.png"), r"eval can be read in two ways: as the val or as the test split"),
         (("cat/train/a.png", "cat/test/a.png", "dog/a.png"), r"one set, or test and train in .*cat are splits"),
     ],

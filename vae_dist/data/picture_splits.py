@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ FILLERS = {
     "x",
 }  # as in train_images
 WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+LOOKALIKES = {"LATIN", "CYRILLIC", "GREEK"}  # alphabets with letters that look the same
 MOST_NAMES = 3
 
 
@@ -137,8 +139,9 @@ def _splits_among(level: _Level) -> dict[Split, str]:
     """Return the folder of each split; none where all pictures are one.
 
     Raises:
-        UsageError: it can be read in two ways.
+        UsageError: it can be read in two ways, or a name is of two alphabets.
     """
+    _refuse_mixed_alphabets(level.filled)
     named = splits_by_name(level.filled)
     if not named:
         return {}
@@ -157,6 +160,14 @@ def _splits_among(level: _Level) -> dict[Split, str]:
         _refuse_two_readings(level, named, beside)
     empty = splits_by_name(folder for folder in level.below if folder not in level.filled)
     return {split: (named.get(split) or empty[split])[0] for split in SPLITS if split in named or split in empty}
+
+
+def _refuse_mixed_alphabets(folders: Iterable[str]) -> None:
+    """Refuse a word of letters of two alphabets: it may look like the name of a split, and be none."""
+    for folder in folders:
+        for word in re.findall(r"[^\W\d_]+", PurePath(folder).name):
+            if len({unicodedata.name(letter, "").split(" ")[0] for letter in word} & LOOKALIKES) > 1:
+                raise UsageError(f"The name of {folder} has letters of two alphabets in one word: rename it.")
 
 
 def _refuse_two_readings(level: _Level, named: Mapping[str, Sequence[str]], beside: Sequence[str]) -> None:

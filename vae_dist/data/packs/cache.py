@@ -34,11 +34,11 @@ def cached_pack(key: str, make: Callable[[Path], object]) -> Path:
     folder = packs_folder() / key
     if number("LOCAL_RANK", 0) > 0:
         time.sleep(HEAD_START_S)
-    if not (folder / MANIFEST).is_file():
+    if not (folder / MANIFEST).exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(LOCKS)):
-                if not (folder / MANIFEST).is_file():
+                if not (folder / MANIFEST).exists():
                     make(folder)
         except OSError as error:
             raise UserError(
