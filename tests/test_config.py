@@ -296,7 +296,7 @@ def test_a_whole_number_can_have_an_exponent(written: str, steps: int, tmp_path:
         ("config.yml", "did you mean config.yaml?"),
         ("conv", "did you mean --set model=conv?"),
         ("cifar10", "did you mean --set data=cifar10?"),
-        ("lsun", "For pictures of your own, train folder --set data.root=FOLDER."),
+        ("lsun", "For pictures of your own, vae-dist train folder-10min --set data.root=FOLDER."),
         ("seed=3", "did you mean --set seed=3?"),
         ("run", "it is a run, and `train run/config.yaml --out run` goes on with it"),
     ],

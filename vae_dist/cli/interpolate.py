@@ -7,6 +7,7 @@ import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, Seed, load_on_device, open_checkpoint
+from vae_dist.cli.prior_note import note_on_prior
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
@@ -46,3 +47,5 @@ def interpolate(
     origin = Origin.of(found, "interpolate", None if start else seed)
     save_frames(out, interpolation_frames(model, ends, steps, method), origin.metadata())
     print(printable(f"{out}: {origin}"))
+    if not start and (note := note_on_prior(model, found.config)):
+        print(note)

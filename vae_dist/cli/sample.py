@@ -1,7 +1,7 @@
 """`vae-dist sample`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,14 +17,10 @@ from vae_dist.cli.options import (
     load_on_device,
     open_checkpoint,
 )
+from vae_dist.cli.prior_note import note_on_prior
 from vae_dist.printable import printable
 
-if TYPE_CHECKING:
-    from vae_dist.config import Config
-    from vae_dist.models import Model
-
 MOST_SAMPLES = 10_000  # in one picture
-SMALL_BETA = 0.1
 
 
 @handle_errors
@@ -52,21 +48,5 @@ def sample(
     origin = Origin.of(found, "sample", seed)
     save_picture(out, sample_figure(model, n, seed=seed, temperature=temperature), origin.metadata())
     print(printable(f"{out}: {origin}"))
-    if caution := _caution(model, found.config):
-        print(caution)
-
-
-def _caution(model: "Model", config: "Config") -> str:
-    """Say what draws from the prior of a model of spatial latents show; nothing of other models."""
-    from vae_dist.models.spatial import SpatialModel
-
-    if not isinstance(model, SpatialModel):
-        return ""
-    beta = config.objective.beta
-    hardly = (
-        f", and with objective.beta {beta:g} training hardly asked that latents be like it" if beta < SMALL_BETA else ""
-    )
-    return (
-        f"The prior draws every position alone{hardly}: these are textures. Pictures come from a diffusion model on "
-        "the latents; what the autoencoder keeps of a picture, reconstruct shows."
-    )
+    if note := note_on_prior(model, found.config):
+        print(note)

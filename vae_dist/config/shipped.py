@@ -12,7 +12,7 @@ from vae_dist.errors import UsageError
 
 DEFAULT_CONFIG = "quickstart"
 SHIPPED_CONFIGS = Path(__file__).parent.parent / "configs"  # a checkout has it at its top level too, as a link
-OWN_PICTURES = "train folder --set data.root=FOLDER"
+OWN_PICTURES = "vae-dist train folder-10min --set data.root=FOLDER"
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -47,7 +47,7 @@ def _what_there_is(path: Path, shipped: Mapping[str, Path]) -> str:
     if (path / "config.yaml").is_file():
         return f": it is a run, and `train {path / 'config.yaml'} --out {path}` goes on with it."
     if path.is_dir():
-        return f": it is a folder. For pictures in it, {OWN_PICTURES}."
+        return f": it is a folder. For pictures in it, {OWN_PICTURES.replace('FOLDER', str(path))}."
     if path.exists():
         return ": it is a pipe or a device, and configs are read from plain files."
     if "=" in path.name:

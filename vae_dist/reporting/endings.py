@@ -3,13 +3,13 @@
 from pathlib import Path
 
 
-def finished(run: Path, caution: str | None) -> str:
-    """Say where the results are, and what to do next; first, where the last weights are not the best."""
+def finished(run: Path, caution: str | None, command: str) -> str:
+    """Say where the results are, and which command to give next; first, where the last weights are not the best."""
     first = f"{caution}\n" if caution else ""
     return (
         f"{first}Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
         f"Checkpoints: {run}/checkpoints\n"
-        f"Next: vae-dist sample {run}"
+        f"Next: vae-dist {command} {run}"
     )
 
 

@@ -19,6 +19,7 @@ from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.inference.figures import write_run_figures
 from vae_dist.inference.origin import Origin
 from vae_dist.models import Model
+from vae_dist.models.spatial import SpatialModel
 from vae_dist.optim.schedules import Scheduled, is_due
 from vae_dist.reporting import endings
 from vae_dist.runs.caution import caution_about
@@ -86,7 +87,8 @@ class Trainer:
             self._group.on_rank_zero(self.leave_pictures)
         else:
             caution = self._group.on_rank_zero(lambda: caution_about(self._run.path))
-            reporter.print(endings.finished(self._run.path, caution))
+            command = "reconstruct" if isinstance(self._averaged, SpatialModel) else "sample"
+            reporter.print(endings.finished(self._run.path, caution, command))
         return self._stop or "finished", self._step
 
     def leave_pictures(self) -> None:
