@@ -4,6 +4,7 @@ Which network gives the features decides the figure, so its name and the hash of
 or rFID, with Inception's usual weights and with no others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,5 +104,5 @@ def _build(name: str) -> tuple[nn.Module, dict[str, Any]]:
     if not timm.is_model(name):
         raise UsageError(f"timm has no model {name}; see timm.list_models().")
     network = timm.create_model(name, pretrained=False, num_classes=0)
-    config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
-    return network, config | {"num_features": network.num_features}
+    resolve: Callable[[nn.Module], dict[str, Any]] = resolve_model_data_config
+    return network, resolve(network) | {"num_features": network.num_features}
