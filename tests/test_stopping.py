@@ -253,7 +253,7 @@ def test_a_signal_before_torch_is_imported_is_not_lost(start: Callable[..., Runn
 
 
 @pytest.mark.parametrize(("reason", "code"), [("preempted", 75), ("interrupted", 130)])
-def test_the_launcher_reports_ranks_that_were_stopped_before_they_had_signal_handlers(
+def test_the_launcher_starts_no_ranks_after_a_signal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], reason: StopReason, code: int
 ) -> None:
     signals = StopSignals()

@@ -22,7 +22,7 @@ from typing import Any
 
 from vae_dist.distributed.cores import usable_cores
 from vae_dist.distributed.launcher_env import LAUNCHER_PID, has_launcher, number
-from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, StopSignals, handled_signals
+from vae_dist.distributed.signals import EXIT_CODES, SIGNALS, StopReason, StopSignals, handled_signals
 from vae_dist.errors import UserError
 
 POLL_S = 0.1
@@ -44,6 +44,8 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
     Raises:
         UserError: a rank was killed; the others have been ended.
     """
+    if signals.reason is not None:
+        return _stopped_before_the_first_step(signals.reason)
     port = free_port()
     ranks: list[subprocess.Popen[bytes]] = []
     forwarded: list[int] = []
@@ -68,10 +70,14 @@ def launch(processes: int, arguments: Sequence[str], signals: StopSignals) -> in
         for number, handler in previous.items():
             signal.signal(number, handler)
     if unhandled := [number for number in forwarded if -number in codes]:  # before the rank had a handler
-        print("Stopped before the first step.", file=sys.stderr)
-        return EXIT_CODES[SIGNALS[unhandled[0]]]
+        return _stopped_before_the_first_step(SIGNALS[unhandled[0]])
     to_go_on = "With --out RUN instead of --fresh the same command" if "--fresh" in arguments else "The same command"
     return _exit_code(codes, first_to_fail, to_go_on)
+
+
+def _stopped_before_the_first_step(reason: StopReason) -> int:
+    print("Stopped before the first step.", file=sys.stderr)
+    return EXIT_CODES[reason]
 
 
 def follow_launcher() -> None:
