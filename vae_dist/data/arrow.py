@@ -1,4 +1,4 @@
-"""Where the pictures of a table lie in its Arrow file, so that each is read in place like one of an archive."""
+"""Find the pictures of a table in its Arrow file, so that each is read in place like one of an archive."""
 
 from collections.abc import Iterator
 from pathlib import Path

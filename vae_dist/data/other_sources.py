@@ -1,4 +1,4 @@
-"""What to do about a file or folder of another kind than `data.name` is for."""
+"""Advice about a file or folder of another kind than `data.name` is for."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from vae_dist.rng import training_noise
 
 
 class Share(NamedTuple):
-    """What one forward pass is made from."""
+    """The inputs of one forward pass."""
 
     images: UInt8[Tensor, "batch c stored_h stored_w"]  # as they are stored
     chosen: Int64[Tensor, "3 batch"] | None  # what augmentation does to each

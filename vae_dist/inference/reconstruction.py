@@ -1,4 +1,4 @@
-"""How well a model rebuilds images: PSNR, SSIM and the Fréchet distance, with standard errors.
+"""Measure how well a model rebuilds images: PSNR, SSIM and the Fréchet distance, with standard errors.
 
 One protocol for every autoencoder: reconstructions are pixel means at the mean of the posterior, clamped to [0, 1] and
 not rounded. Images go through the model in blocks of a fixed size and the values of each are collected from all

@@ -24,7 +24,7 @@ from vae_dist.training.train_state import TrainState
 
 
 class BuiltStep(NamedTuple):
-    """A training step, and what became of the wish to compile and to capture it."""
+    """A training step, and whether it is compiled and captured."""
 
     train_step: TrainStep
     take: Callable[[Batch, Scheduled], StepResult]  # the step of a batch, captured or not

@@ -54,7 +54,7 @@ class Setup(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a caller gave besides the config, or instead of sections of it."""
+    """Objects that a caller gave besides the config, or instead of sections of it."""
 
     dataset: Dataset | None = None
     build_model: BuildModel | None = None

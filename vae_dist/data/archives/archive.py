@@ -25,7 +25,7 @@ MOST_FOLDERS = 1_000_000  # of which a small archive may name many
 
 
 class Archive:
-    """What an archive holds, as a tree: paths are the archive's own, followed by names in it.
+    """The content of an archive as a tree: paths are the archive's own, followed by names in it.
 
     Of files with the same name the last counts, as it does where they are unpacked.
 

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Chunk(Generic[Content]):
-    """What became of a few files."""
+    """The results of decoding a few files."""
 
     content: Content  # of those that could be read
     names: list[str]  # of the same

@@ -1,4 +1,4 @@
-"""What a packed set holds of its pictures: their pixels, brought to one size, or their files as they are."""
+"""The two kinds of packed sets: their pixels, brought to one size, or their files as they are."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -22,7 +22,7 @@ Content = TypeVar("Content")
 
 @runtime_checkable
 class Store(Protocol[Content]):
-    """How files become the tensors of a shard.
+    """Turns files into the tensors of a shard.
 
     Attributes:
         storage: its name in the manifest.

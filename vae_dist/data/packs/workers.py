@@ -63,7 +63,7 @@ class _Worker(NamedTuple):
 
 @dataclass(frozen=True)
 class _Pool(Generic[File, Result]):
-    """What the threads share; it doesn't keep `Workers` from being collected."""
+    """The state that the threads share; it doesn't keep `Workers` from being collected."""
 
     work: Callable[[Iterable[File]], Result]
     free: LifoQueue[_Worker]
