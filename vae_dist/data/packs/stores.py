@@ -1,4 +1,4 @@
-"""The two kinds of packed sets: their pixels, brought to one size, or their files as they are."""
+"""The two kinds of packed sets: of pixels, brought to one size, or of files as they are."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
