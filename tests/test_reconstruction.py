@@ -79,6 +79,17 @@ def test_the_frechet_distance_of_two_gaussians_is_its_closed_form() -> None:
     assert frechet_distance(with_moments(mean, a), with_moments(other, b, 60)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("images", [60, 12])
+def test_the_frechet_distance_is_that_of_torch_fidelity(images: int) -> None:
+    """Also with fewer images than features."""
+    theirs = pytest.importorskip("torch_fidelity.metric_fid")
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(images, 20, generator=generator), torch.rand(70, 20, generator=generator)
+    statistics = [theirs.fid_features_to_statistics(features) for features in (first, second)]
+    expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_frechet_distance_of_a_set_and_itself_is_nothing_even_without_full_rank() -> None:
     features = torch.randn(5, 20)
     assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)

@@ -52,6 +52,8 @@ class DiffusersConfig(BaseModel):
     act_fn: Literal["silu", "swish"] = "silu"  # two names of one function
     latent_channels: Width = 4
     norm_num_groups: Width = 32
+    scaling_factor: float = Field(0.18215, gt=0)
+    shift_factor: float | None = None
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
@@ -77,11 +79,13 @@ class DiffusersFolder:
         path: of the folder.
         channels: of its images.
         config: of its network.
+        scale: shift and factor of its latents: a diffusion model sees (z − shift) · factor.
     """
 
     path: Path
     channels: int
     config: AutoencoderKLConfig
+    scale: tuple[float, float]
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -95,7 +99,8 @@ class DiffusersFolder:
         config = validate(DiffusersConfig, read_json_of(file), file)
         _check_config(file, config)
         try:
-            folder = cls(path, config.in_channels, config.model)
+            scale = (config.shift_factor or 0.0, config.scaling_factor)
+            folder = cls(path, config.in_channels, config.model, scale)
         except ValueError as error:
             raise DamagedCheckpointError(f"{file} is not understood: its channels and groups don't fit.") from error
         compare(folder.weights, folder.specs(), folder._expected())

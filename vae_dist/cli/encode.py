@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from vae_dist.cli.errors import handle_errors
-from vae_dist.cli.evaluate import on_all_ranks
-from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, open_checkpoint, pictures_among
+from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint, pictures_among
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
@@ -39,7 +38,7 @@ def encode(
         typer.Argument(metavar="[PICTURES]...", help="Pictures, or folders of them.", show_default=False),
     ] = None,
     split: Annotated[
-        Literal["train", "val", "test"] | None,
+        Literal["test", "val", "train"] | None,
         typer.Option(help="Encode a split of the data of the run instead.", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option(help="File to write; many images make several.")] = Path("latents.safetensors"),

@@ -6,23 +6,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vae_dist.cli.autoencoder import open_autoencoder
 from vae_dist.cli.errors import handle_errors
-from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, Seed, open_checkpoint
-from vae_dist.cli.reconstruction import check_metrics, measure, protocol_of, rows_of
-from vae_dist.printable import printable
+from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.reconstruction import check_metrics, measure
+from vae_dist.cli.report import Report
+from vae_dist.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from vae_dist.checkpoint import Checkpoint
     from vae_dist.data import Dataset
     from vae_dist.distributed.process_group import ProcessGroup
     from vae_dist.inference.evaluation import EvalResult
-    from vae_dist.inference.reconstruction import ReconstructionResult
 
 
 OPENS_TEST_SPLIT = (
@@ -32,7 +31,14 @@ OPENS_TEST_SPLIT = (
 
 @handle_errors
 def evaluate(
-    run: RunPath = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="Folder of a run, of a checkpoint or, with --metrics, of diffusers' AutoencoderKL.",
+            show_default="the newest run under runs/",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of z an image for the importance-weighted NLL.")] = 1000,
     split: Annotated[
         Literal["test", "val", "train"] | None,
@@ -46,6 +52,10 @@ def evaluate(
             help="Of reconstructions instead: psnr, ssim, frechet, or several with commas between them.",
             show_default=False,
         ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="data.KEY=VALUE", help="With --metrics: other images, as train takes them."),
     ] = None,
     backbone: Annotated[
         Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
@@ -68,90 +78,59 @@ def evaluate(
     from vae_dist.distributed.rendezvous import join_process_group
 
     wanted = None if metrics is None else check_metrics(metrics, backbone)
+    if settings and wanted is None:
+        raise UsageError("--set goes with --metrics: −ELBO and NLL are of the images that a run was begun with.")
     process_group = join_process_group()
     try:
         with process_group.lost_peer_errors("Evaluate again."):
-            found, dataset, chosen = _open(process_group, partial(open_checkpoint, run, checkpoint, best=best), split)
-            result: EvalResult | ReconstructionResult
             if wanted is None:
-                result = _score(process_group, found, dataset, chosen, k=k, seed=seed, precision=precision)
+                found = on_all_ranks(process_group, partial(open_checkpoint, run, checkpoint, best=best))
+                report = _score(process_group, found, split, k=k, seed=seed, precision=precision)
             else:
-                chosen_backbone = (backbone_model, backbone) if backbone and "frechet" in wanted else None
+                measured = open_autoencoder(process_group, run, checkpoint, settings or [], best=best)
+                dataset = process_group.all_ranks_or_raise(measured.load_dataset).to(process_group.device)
+                chosen = _choose_split(process_group, dataset, split)
+                process_group.all_ranks_or_raise(lambda: measured.check_dataset(dataset, chosen))
+                network = (backbone_model, backbone) if backbone and "frechet" in wanted else None
                 with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
-                    result = measure(
-                        process_group, found, dataset, chosen, wanted, chosen_backbone, precision, on_progress
-                    )
+                    report = measure(process_group, measured, dataset, chosen, wanted, network, precision, on_progress)
     finally:
         process_group.close()
     if process_group.is_rank_zero:  # the others print nothing
-        _print(found, result, as_json=as_json)
+        report.print(as_json=as_json)
 
 
-def _print(checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult", *, as_json: bool) -> None:
-    from rich.console import Console
-
-    from vae_dist.inference.evaluation import EvalResult
-
-    if as_json:
-        from vae_dist.runs.strict_json import to_json
-
-        print(to_json(_record(checkpoint, result), indent=1))
-        return
-    if isinstance(result, EvalResult):
-        rows, protocol = _rows(result), _protocol(checkpoint, result)
-    else:
-        rows, protocol = rows_of(result), protocol_of(result)
-    console = Console()
-    console.print(_table(checkpoint, result, rows))
-    weights = "averaged (EMA)" if _is_averaged(checkpoint) else "raw"
-    origin = f"{checkpoint.run}, step {checkpoint.state.step:,}, {weights} weights; "
-    console.print(printable(origin + protocol), soft_wrap=True, highlight=False)
-
-
-def on_all_ranks(process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"]) -> "Checkpoint":
-    """Open the checkpoint that rank zero chooses: a run that is being trained has another newest one a moment later."""
-    from vae_dist.checkpoint import find_checkpoint
-
-    here = process_group.on_rank_zero(open_given)
-    chosen = Path(process_group.broadcast_json(str(here.path) if here else None))
-    return process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen))
-
-
-def _open(
-    process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"], split: str | None
-) -> tuple["Checkpoint", "Dataset", str]:
-    """Open the checkpoint and load the images on every process, and choose the split."""
-    from vae_dist.data import load_dataset
-
-    found = on_all_ranks(process_group, open_given)
-    dataset = process_group.all_ranks_or_raise(lambda: load_dataset(found.config.data)).to(process_group.device)
+def _choose_split(process_group: "ProcessGroup", dataset: "Dataset", split: str | None) -> str:
+    """Return the split that was asked for, or the first of the usual ones, with a word about the test split."""
     chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
     if split is None and chosen == "test" and process_group.is_rank_zero:
         print(OPENS_TEST_SPLIT, file=sys.stderr, flush=True)
-    process_group.all_ranks_or_raise(lambda: found.check_dataset(dataset, chosen))
-    return found, dataset, chosen
+    return chosen
 
 
 def _score(
     process_group: "ProcessGroup",
     found: "Checkpoint",
-    dataset: "Dataset",
-    split: str,
+    split: str | None,
     *,
     k: int,
     seed: int,
     precision: Literal["fp32", "bf16"],
-) -> "EvalResult":
-    """Load the model and score the images, on all processes together."""
+) -> Report:
+    """Load the model and its images, and score them, on all processes together."""
     from vae_dist.checkpoint.model import model_of
+    from vae_dist.data import load_dataset
     from vae_dist.inference.evaluation import evaluate as evaluate_model
 
+    dataset = process_group.all_ranks_or_raise(lambda: load_dataset(found.config.data)).to(process_group.device)
+    chosen = _choose_split(process_group, dataset, split)
+    process_group.all_ranks_or_raise(lambda: found.check_dataset(dataset, chosen))
     model = model_of(found).to(process_group.device)
-    with _progress(dataset.size(split), visible=process_group.is_rank_zero) as on_progress:
+    with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
         result = evaluate_model(
             model,
             dataset,
-            split,
+            chosen,
             k=k,
             seed=seed,
             precision=precision,
@@ -160,7 +139,7 @@ def _score(
             on_progress=on_progress,
         )
     assert result is not None  # noqa: S101 - nobody stops this evaluation
-    return result
+    return _report(found, result)
 
 
 def _keep_pace(process_group: "ProcessGroup") -> bool:
@@ -184,37 +163,24 @@ def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _record(checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult") -> dict[str, Any]:
-    from vae_dist.inference.evaluation import EvalResult
+def _report(checkpoint: "Checkpoint", result: "EvalResult") -> Report:
+    from vae_dist.inference.origin import Origin
 
-    likelihood = {"likelihood": checkpoint.config.model.likelihood.kind, "unit": "nats per image"}
-    return {
+    record = {
         "checkpoint": str(checkpoint.path),
         "step": checkpoint.state.step,
         "weights": "ema" if _is_averaged(checkpoint) else "raw",
         "data": checkpoint.config.data.name,
-        **(likelihood if isinstance(result, EvalResult) else {}),
+        "likelihood": checkpoint.config.model.likelihood.kind,
+        "unit": "nats per image",
         "augmented": _augmentation(checkpoint) or None,
-        **asdict(result),
     }
-
-
-def _table(
-    checkpoint: "Checkpoint", result: "EvalResult | ReconstructionResult", rows: list[tuple[str, str, str, str]]
-) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(f"{printable(checkpoint.config.data.name)}, {result.split} split, {result.images:,} images"),
+    return Report(
+        title=f"{checkpoint.config.data.name}, {result.split} split, {result.images:,} images",
+        rows=_rows(result),
+        protocol=f"{Origin.of(checkpoint, 'evaluate')}; {_protocol(checkpoint, result)}",
+        record=record | asdict(result),
     )
-    table.add_column("figure", overflow="fold")
-    table.add_column("value", justify="right", overflow="fold")  # a figure that is cut would be another one
-    table.add_column("± s.e.", justify="right", overflow="fold")
-    table.add_column("unit", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:

@@ -1,7 +1,7 @@
 """Options that several commands share, and what they mean."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from vae_dist.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
+    from vae_dist.distributed.process_group import ProcessGroup
     from vae_dist.models import Model
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -54,6 +55,7 @@ def open_checkpoint(run: Path | None, checkpoint: Path | None, *, best: bool) ->
         UserError: there is none.
     """
     from vae_dist.checkpoint import find_checkpoint
+    from vae_dist.checkpoint.diffusers_folder import is_diffusers_folder
     from vae_dist.runs.discovery import best_checkpoint, newest_run, similar_run
 
     if run is not None and checkpoint is not None:
@@ -61,7 +63,21 @@ def open_checkpoint(run: Path | None, checkpoint: Path | None, *, best: bool) ->
     path = run or checkpoint or newest_run()
     if not path.exists() and (meant := similar_run(path)):
         raise UserError(f"There is no {path}; did you mean {meant}?")
+    if is_diffusers_folder(path):
+        raise UserError(
+            f"{path} is a folder of diffusers' and no run: vae-dist evaluate --metrics measures it, "
+            "and vae-dist train --init begins with its weights."
+        )
     return best_checkpoint(path) if best else find_checkpoint(path)
+
+
+def on_all_ranks(process_group: "ProcessGroup", open_given: Callable[[], "Checkpoint"]) -> "Checkpoint":
+    """Open the checkpoint that rank zero chooses: a run that is being trained has another newest one a moment later."""
+    from vae_dist.checkpoint import find_checkpoint
+
+    here = process_group.on_rank_zero(open_given)
+    chosen = Path(process_group.broadcast_json(str(here.path) if here else None))
+    return process_group.all_ranks_or_raise(lambda: here or find_checkpoint(chosen))
 
 
 def load_on_device(checkpoint: "Checkpoint") -> "Model":

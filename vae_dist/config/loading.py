@@ -34,6 +34,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(content, path.stem if path in shipped_configs().values() else str(path), keys)
 
 
+def with_overrides(config: Config, overrides: Sequence[str], origin: str) -> Config:
+    """Lay `section.key=value` overrides over a config, whose origin errors name.
+
+    Raises:
+        UsageError: a key is unknown, or a value is out of range.
+    """
+    content = config.model_dump()
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(content, origin, [split_override(override)[0] for override in overrides])
+
+
 def parse_config(content: Any, origin: str, overridden: Sequence[str] = ()) -> Config:
     """Check plain data (from YAML or JSON) and make it a `Config`.
 

@@ -39,6 +39,15 @@ class Rule(BaseModel):
     method: Fit = "crop"
     background: GreyLevel = 0
 
+    @property
+    def in_words(self) -> str:
+        """Describe how pictures of any size become images of one size."""
+        if not self.resize:
+            return "pictures as they are"
+        if self.method == "pad":
+            return f"whole pictures, resized (Lanczos) and padded with grey level {self.background}"
+        return "the largest centred part of each picture, resized (Lanczos)"
+
     def remarks_on(self, width: int, height: int) -> Remarks:
         """Return how much of a picture of some size is cut off, and how much it is enlarged."""
         wide, high = self.width / width, self.height / height

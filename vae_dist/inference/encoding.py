@@ -7,6 +7,7 @@ from torch import Tensor
 from vae_dist.data import Dataset, to_unit
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.inference.blocks import block_size, filled_up
 from vae_dist.models import Model
 from vae_dist.rng import normals_by_index
@@ -33,12 +34,28 @@ def latent_moments(
         for number in shard(len(starts), process_group.rank, process_group.size):
             block = range(starts[number], min(starts[number] + step, size))
             posterior = model.encode(filled_up(to_unit(dataset.images(split, block), None), step))
-            mu, sigma = (_by_channel(part[: len(block)]) for part in posterior)
-            sums[number] = torch.stack([mu.sum((0, 2)), (mu.square() + sigma.square()).sum((0, 2))]).cpu()
+            sums[number] = sums_of_draws(posterior, len(block))
     process_group.all_reduce(sums)
-    positions = model.latent_size // model.latent_shape[0]
-    first, second = (sums.sum(0) / (size * positions)).unbind()
+    return moments_of_draws(sums, size * positions_of(model))
+
+
+def sums_of_draws(posterior: DiagonalGaussian, images: int) -> Float64[Tensor, "2 c"]:
+    """Return the expected sums of z and of z² over the positions of the first so many images, for each channel."""
+    mu, sigma = (_by_channel(part[:images]) for part in posterior)
+    return torch.stack([mu.sum((0, 2)), (mu.square() + sigma.square()).sum((0, 2))]).cpu()
+
+
+def moments_of_draws(
+    sums: Float64[Tensor, "blocks 2 c"], draws: int
+) -> tuple[Float64[Tensor, " c"], Float64[Tensor, " c"]]:
+    """Return mean and standard deviation of each channel, from the sums over so many positions of all images."""
+    first, second = (sums.sum(0) / draws).unbind()
     return first, (second - first.square()).clamp(min=0).sqrt()
+
+
+def positions_of(model: Model) -> int:
+    """Return how many values of a latent channel an image has."""
+    return model.latent_size // model.latent_shape[0]
 
 
 @torch.no_grad()

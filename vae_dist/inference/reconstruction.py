@@ -2,20 +2,24 @@
 
 One protocol for every autoencoder: reconstructions are pixel means at the mean of the posterior, clamped to [0, 1] and
 not rounded. Images go through the model in blocks of a fixed size and the values of each are collected from all
-processes, so that no figure depends on their number.
+processes, so that no figure depends on their number. The same pass gives the mean and deviation of the latents, and
+the model's speed.
 """
 
+import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vae_dist.data import Dataset, to_unit
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.inference.blocks import block_size, filled_up
+from vae_dist.inference.encoding import moments_of_draws, positions_of, sums_of_draws
 from vae_dist.inference.evaluation import ScoringPrecision, computing_in, mean_and_error
 from vae_dist.inference.frechet import Backbone, frechet_distance
 from vae_dist.inference.similarity import psnr, ssim
@@ -40,6 +44,11 @@ class ReconstructionResult:
     frechet: float | None
     backbone: str | None  # whose features the Fréchet distance is of, and how images were resized
     backbone_sha256: str | None  # of its weights
+    latent_shift: float  # that latents are scaled by: (z − shift) · factor
+    latent_factor: float
+    latent_mean: tuple[float, ...]  # of each channel after scaling, over positions and draws from the posteriors
+    latent_std: tuple[float, ...]
+    images_per_s: float = field(compare=False, repr=False)  # that one process encodes and decodes
 
 
 def measure_reconstructions(
@@ -49,6 +58,7 @@ def measure_reconstructions(
     metrics: Collection[str] = ("psnr", "ssim"),
     *,
     backbone: Backbone | None = None,
+    scale: tuple[float, float] = (0.0, 1.0),
     precision: ScoringPrecision = "fp32",
     process_group: ProcessGroup | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -61,6 +71,7 @@ def measure_reconstructions(
         split: of it.
         metrics: of each image that are wanted, "psnr" and "ssim".
         backbone: of the Fréchet distance, if that is wanted.
+        scale: shift and factor of the latents whose mean and deviation are returned.
         precision: what the model computes in; metrics are in float64, features in float32.
         process_group: the processes that share the work; all of them get the result.
         on_progress: called now and then with the number of images that were done so far.
@@ -69,57 +80,98 @@ def measure_reconstructions(
         UsageError: there is no such split, or its images are too small for SSIM.
     """
     group = process_group or ProcessGroup()
-    size, (_, height, width) = dataset.size(split), dataset.image_shape
-    step = block_size(height, width)
+    size, step = dataset.size(split), block_size(*dataset.image_shape[1:])
     starts = range(0, size, step)
-    measures = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
-    by_image = torch.zeros(len(measures), size, dtype=torch.float64)
-    features = torch.zeros(2, size, backbone.size if backbone else 0)
+    tally = _Tally(model, size, len(starts), metrics, backbone)
     with torch.no_grad():
         for number in shard(len(starts), group.rank, group.size):
             block = range(starts[number], min(starts[number] + step, size))
-            pair = _image_and_reconstruction(model, dataset, split, block, step, precision)
-            for row, measure in zip(by_image, measures.values(), strict=True):
-                row[block.start : block.stop] = measure(*pair)[: len(block)].cpu()
-            if backbone is not None:
-                for row, images in zip(features, pair, strict=True):
-                    row[block.start : block.stop] = backbone.features(images)[: len(block)].cpu()
+            x = filled_up(to_unit(dataset.images(split, block), None), step)
+            began = _time(x)
+            with computing_in(precision, model):
+                posterior = model.encode(x)
+                rebuilt = model.decode_mean(posterior.mu).float().clamp(0, 1)
+            tally.add(number, block, x, posterior, rebuilt, seconds=_time(x) - began)
             on_progress(min(size, (number + 1) * step * group.size))
-    group.all_reduce(by_image)
-    group.all_reduce(features)
-    figures = dict(zip(measures, map(mean_and_error, by_image), strict=True))
-    return _result(figures, features, backbone, split, dataset, precision)
+    tally.all_reduce(group)
+    return tally.result(dataset, split, precision, scale, block=step)
 
 
-def _result(
-    figures: dict[str, tuple[float, float | None]],
-    features: Float[Tensor, "2 n d"],
-    backbone: Backbone | None,
-    split: str,
-    dataset: Dataset,
-    precision: ScoringPrecision,
-) -> ReconstructionResult:
-    (psnr_mean, psnr_se), (ssim_mean, ssim_se) = (figures.get(name, (None, None)) for name in BY_IMAGE)
-    return ReconstructionResult(
-        split=split,
-        images=dataset.size(split),
-        height=dataset.image_shape[1],
-        width=dataset.image_shape[2],
-        precision=precision,
-        psnr=psnr_mean,
-        psnr_se=psnr_se,
-        ssim=ssim_mean,
-        ssim_se=ssim_se,
-        frechet=frechet_distance(*features) if backbone else None,
-        backbone=str(backbone) if backbone else None,
-        backbone_sha256=backbone.sha256 if backbone else None,
-    )
+class _Tally:
+    """The values of each image and each block, to be collected from all processes."""
+
+    def __init__(
+        self, model: Model, images: int, blocks: int, metrics: Collection[str], backbone: Backbone | None
+    ) -> None:
+        self._measures = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
+        self._backbone, self._draws = backbone, images * positions_of(model)
+        self._by_image = torch.zeros(len(self._measures), images, dtype=torch.float64)
+        self._features = torch.zeros(2, images, backbone.size if backbone else 0)
+        self._latents = torch.zeros(blocks, 2, model.latent_shape[0], dtype=torch.float64)
+        self._seconds = torch.zeros(blocks, dtype=torch.float64)
+        self._cold = torch.zeros(blocks, dtype=torch.float64)  # 1 for a process's first block, which is slower
+
+    def add(
+        self,
+        number: int,
+        block: range,
+        x: Float[Tensor, "step c h w"],
+        posterior: DiagonalGaussian,
+        rebuilt: Float[Tensor, "step c h w"],
+        *,
+        seconds: float,
+    ) -> None:
+        """Note a block, of which the first images count and the rest fill it up."""
+        for row, measure in zip(self._by_image, self._measures.values(), strict=True):
+            row[block.start : block.stop] = measure(x, rebuilt)[: len(block)].cpu()
+        if self._backbone is not None:
+            for row, images in zip(self._features, (x, rebuilt), strict=True):
+                row[block.start : block.stop] = self._backbone.features(images)[: len(block)].cpu()
+        self._latents[number] = sums_of_draws(posterior, len(block))
+        self._cold[number] = float(not self._seconds.any())
+        self._seconds[number] = seconds
+
+    def all_reduce(self, group: ProcessGroup) -> None:
+        """Collect what all processes noted."""
+        for values in (self._by_image, self._features, self._latents, self._seconds, self._cold):
+            group.all_reduce(values)
+
+    def result(
+        self, dataset: Dataset, split: str, precision: ScoringPrecision, scale: tuple[float, float], *, block: int
+    ) -> ReconstructionResult:
+        """Return the figures; `block` images go through the model together."""
+        figures = dict(zip(self._measures, map(mean_and_error, self._by_image), strict=True))
+        (psnr_mean, psnr_se), (ssim_mean, ssim_se) = (figures.get(name, (None, None)) for name in BY_IMAGE)
+        mean, std = moments_of_draws(self._latents, self._draws)
+        shift, factor = scale
+        return ReconstructionResult(
+            split=split,
+            images=dataset.size(split),
+            height=dataset.image_shape[1],
+            width=dataset.image_shape[2],
+            precision=precision,
+            psnr=psnr_mean,
+            psnr_se=psnr_se,
+            ssim=ssim_mean,
+            ssim_se=ssim_se,
+            frechet=frechet_distance(*self._features) if self._backbone else None,
+            backbone=str(self._backbone) if self._backbone else None,
+            backbone_sha256=self._backbone.sha256 if self._backbone else None,
+            latent_shift=shift,
+            latent_factor=factor,
+            latent_mean=tuple(((mean - shift) * factor).tolist()),
+            latent_std=tuple((std * abs(factor)).tolist()),
+            images_per_s=block / float(self._warm_seconds().mean()),
+        )
+
+    def _warm_seconds(self) -> Float64[Tensor, " blocks"]:
+        """Return the time that each block took, but for the first of each process where there are others."""
+        warm = self._seconds[self._cold == 0]
+        return warm if len(warm) else self._seconds
 
 
-def _image_and_reconstruction(
-    model: Model, dataset: Dataset, split: str, indices: range, step: int, precision: ScoringPrecision
-) -> tuple[Float[Tensor, "step c h w"], Float[Tensor, "step c h w"]]:
-    """Return images and their reconstructions, as a whole block."""
-    x = filled_up(to_unit(dataset.images(split, indices), None), step)
-    with computing_in(precision, model):
-        return x, model.decode_mean(model.encode(x).mu).float().clamp(0, 1)
+def _time(images: Tensor) -> float:
+    """Return the seconds of a clock, after the device of some images has done its work."""
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter()
