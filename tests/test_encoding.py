@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.test_patch_autoencoder import pictures
 from tests.test_reconstruction import model_and_images
 from vae_dist.checkpoint import find_checkpoint
 from vae_dist.checkpoint.latents import LatentStatistics, latent_statistics
+from vae_dist.cli import app
 from vae_dist.data import to_unit
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
@@ -140,6 +142,33 @@ def test_many_images_make_several_files_of_which_those_that_are_there_stay(
     assert not is_written(path, {"draw": "sample"})
     os.truncate(path, 20)
     assert not is_written(path, {"draw": "mean"})
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_encoding_stops_at_a_signal_and_goes_on_where_it_stopped(
+    trained_on_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    """The signal comes while the second of three files is written, which is lost; the first stays as it is."""
+    monkeypatch.chdir(trained_on_photos)
+    monkeypatch.setattr(latent_files, "IMAGES_A_FILE", 10)
+    command = ["encode", "photos", "--checkpoint", "runs/tiny", "--out", str(tmp_path / "z.safetensors")]
+    written: list[str] = []
+
+    def replace_file(path: Path, content: bytes) -> None:
+        if len(written) == 1:
+            os.kill(os.getpid(), number)
+        written.append(path.name)
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(latent_files, "replace_file", replace_file)
+        assert app(command, standalone_mode=False) == code
+    assert written == ["z-00001-of-00003.safetensors"]
+    first = tmp_path / written[0]
+    time_of_first = first.stat().st_mtime_ns
+    assert app(command, standalone_mode=False) in (None, 0)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert first.stat().st_mtime_ns == time_of_first
 
 
 def test_moments_of_latents_are_those_of_draws() -> None:

@@ -10,6 +10,7 @@ import typer
 
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint, pictures_among
+from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
@@ -59,22 +60,46 @@ def encode(
     it measures the latents of the training images alone, and writes their
     scale to latents.json in the folder of the run; --scaled does so first.
     """
-    from vae_dist.distributed.rendezvous import join_process_group
-
     if pictures and split:
         raise UsageError(f"Give pictures or --split {split}, not both.")
-    process_group = join_process_group()
+    with StopSignals() as signals:
+        try:
+            _encode(pictures or [], split, out, seed if sample else None, checkpoint, signals, scaled=scaled, best=best)
+        except Stopped as stopped:
+            print("Stopped. The same command goes on.")
+            raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+
+
+def _encode(
+    pictures: Sequence[Path],
+    split: str | None,
+    out: Path,
+    seed: int | None,
+    checkpoint: Path | None,
+    signals: StopSignals,
+    *,
+    scaled: bool,
+    best: bool,
+) -> None:
+    """Measure the latents' scale where that is wanted, and write latents where images are given.
+
+    Raises:
+        Stopped: a signal came to any process.
+    """
+    from vae_dist.distributed.rendezvous import join_process_group
+    from vae_dist.distributed.stoppable import all_ranks_or_stop
+
+    process_group, scale = join_process_group(), None
     try:
         with process_group.lost_peer_errors("The same command goes on."):
             found = on_all_ranks(process_group, partial(open_checkpoint, None, checkpoint, best=best))
             if scaled or not (pictures or split):
-                statistics = _measure(process_group, found)
-                factor, shift = statistics.scaling_factor, statistics.shift_factor
-                print(printable(f"{found.run}: shift_factor {shift:.6g}, scaling_factor {factor:.6g}"))
+                statistics = _measure(process_group, found, signals)
+                scale = (statistics.shift_factor, statistics.scaling_factor)
+                print(printable(f"{found.run}: shift_factor {scale[0]:.6g}, scaling_factor {scale[1]:.6g}"))
             if pictures or split:
-                images = process_group.all_ranks_or_raise(partial(_images, found, pictures or [], split))
-                scale = (shift, factor) if scaled else (0.0, 1.0)
-                _encode(process_group, found, images, out, scale, seed if sample else None)
+                images = all_ranks_or_stop(partial(_images, found, pictures, split), process_group, signals)
+                _write(process_group, found, images, out, scale or (0.0, 1.0), seed, signals)
     finally:
         process_group.close()
 
@@ -102,17 +127,19 @@ def _dataset(checkpoint: "Checkpoint", split: str) -> "Dataset":
     return dataset if of_one_size else uncropped(dataset)
 
 
-def _measure(process_group: "ProcessGroup", checkpoint: "Checkpoint") -> "LatentStatistics":
+def _measure(process_group: "ProcessGroup", checkpoint: "Checkpoint", signals: StopSignals) -> "LatentStatistics":
     """Return the scale of a checkpoint's latents, measured and written down unless that was done before."""
     from vae_dist.checkpoint.latents import LatentStatistics, latent_statistics, write_statistics
+    from vae_dist.distributed.stoppable import all_ranks_or_stop
     from vae_dist.inference.encoding import latent_moments
 
     known = process_group.on_rank_zero(lambda: latent_statistics(checkpoint))
     known = process_group.broadcast_json(known.model_dump() if known else None)
     if known is not None:
         return LatentStatistics.model_validate(known)
-    dataset = process_group.all_ranks_or_raise(partial(_dataset, checkpoint, "train")).to(process_group.device)
-    mean, std = latent_moments(_model(process_group, checkpoint), dataset, "train", process_group)
+    dataset = all_ranks_or_stop(partial(_dataset, checkpoint, "train"), process_group, signals)
+    model, dataset = _model(process_group, checkpoint), dataset.to(process_group.device)
+    mean, std = latent_moments(model, dataset, "train", process_group, signals)
     statistics = LatentStatistics(
         step=checkpoint.state.step, images=dataset.size("train"), mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )
@@ -135,18 +162,20 @@ def _images(checkpoint: "Checkpoint", pictures: Sequence[Path], split: str | Non
     )
 
 
-def _encode(
+def _write(
     process_group: "ProcessGroup",
     checkpoint: "Checkpoint",
     images: Images,
     out: Path,
     scale: tuple[float, float],
     seed: int | None,
+    signals: StopSignals,
 ) -> None:
-    """Write this process's share of the files."""
+    """Write this process's share of the files; a signal loses the one that is being made."""
     import torch
 
     from vae_dist.data.sampler import shard
+    from vae_dist.distributed.stoppable import all_ranks_or_stop
     from vae_dist.inference.blocks import block_size
     from vae_dist.inference.encoding import encode_block
     from vae_dist.inference.latent_files import file_ranges, is_written, write_latents
@@ -171,6 +200,6 @@ def _encode(
             latents = [encode_block(model, images.read(b), b, sample_as=draw, seed=seed or 0) for b in blocks]
             write_latents(path, (torch.cat(latents) - scale[0]) * scale[1], how)
 
-    process_group.all_ranks_or_raise(write)
+    all_ranks_or_stop(write, process_group, signals)
     for path, part in files.items():
         print(printable(f"{path}: {len(part):,} of {images.source}, {'×'.join(map(str, model.latent_shape))} each"))

@@ -7,6 +7,8 @@ from torch import Tensor
 from vae_dist.data import Dataset, to_unit
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.signals import StopSignals
+from vae_dist.distributed.stoppable import all_ranks_or_stop
 from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.inference.blocks import block_size, filled_up
 from vae_dist.models import Model
@@ -14,7 +16,7 @@ from vae_dist.rng import normals_by_index
 
 
 def latent_moments(
-    model: Model, dataset: Dataset, split: str, process_group: ProcessGroup
+    model: Model, dataset: Dataset, split: str, process_group: ProcessGroup, signals: StopSignals | None = None
 ) -> tuple[Float64[Tensor, " c"], Float64[Tensor, " c"]]:
     """Return mean and standard deviation of each latent channel, over positions and draws from the posteriors.
 
@@ -26,15 +28,24 @@ def latent_moments(
         dataset: with the images.
         split: of it.
         process_group: the processes that share the work; all of them get the result.
+        signals: that end it, if any do.
+
+    Raises:
+        Stopped: a signal came to any process.
     """
     size, step = dataset.size(split), block_size(*model.image_shape[1:])
     starts = range(0, size, step)
-    sums = torch.zeros(len(starts), 2, model.latent_shape[0], dtype=torch.float64)
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def collect() -> Float64[Tensor, "blocks 2 c"]:
+        sums = torch.zeros(len(starts), 2, model.latent_shape[0], dtype=torch.float64)
         for number in shard(len(starts), process_group.rank, process_group.size):
             block = range(starts[number], min(starts[number] + step, size))
             posterior = model.encode(filled_up(to_unit(dataset.images(split, block), None), step))
             sums[number] = sums_of_draws(posterior, len(block))
+        return sums
+
+    sums = all_ranks_or_stop(collect, process_group, signals or StopSignals())
     process_group.all_reduce(sums)
     return moments_of_draws(sums, size * positions_of(model))
 
