@@ -1,13 +1,17 @@
 """`scripts/benchmark`: figures are medians, targets are judged the right way round, and all loops do the same work."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+from benchmarking import autoencoders
 from benchmarking import gpu as gpu_section
 from benchmarking.floor import Floor
-from benchmarking.loops import Bare, ClassicVAE, Loop, Ours
-from benchmarking.rivals import Tutorial
+from benchmarking.loops import Bare, ClassicVAE, Loop, OurNetwork, Ours
+from benchmarking.rivals import Diffusers, Tutorial
 from benchmarking.rounds import Log, Rounds, Worker
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import CONV_128, DIGITS_SHAPE, HIERARCHICAL_128, MLP_128, Setting
@@ -71,6 +75,29 @@ def test_the_bare_loop_learns(setting: Setting) -> None:
     before = [parameter.detach().clone() for parameter in loop._parameters]
     loop.round()
     assert all((old != new).any() for old, new in zip(before, loop._parameters, strict=True))
+
+
+def test_the_loop_around_diffusers_has_the_network_and_the_loss_of_ours(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    keys = {"channels": [4, 4], "z_dim": 2, "layers": 1, "norm_groups": 2, "attention": False}
+    setting = replace(
+        autoencoders._setting(tmp_path),
+        model={"kind": "autoencoder-kl", **keys, "likelihood": {"kind": "laplace", "scale": 0.05}},
+        batch_size=8,
+        steps=1,
+        image_shape=(3, 16, 16),
+    )
+    theirs, ours = Diffusers(setting), OurNetwork(setting)
+    assert theirs.round() > 0
+    weights = theirs._network.state_dict()
+    ours.model.load_state_dict({name.removeprefix("autoencoder."): weights[name] for name in weights}, strict=False)
+    x = theirs.batch()
+    assert x.shape == (8, 3, 16, 16)
+    torch.manual_seed(0)
+    expected = theirs._network(x)
+    torch.manual_seed(0)
+    constant = x[0].numel() * math.log(2 * 0.05)  # of the Laplace density
+    assert ours(x).item() == pytest.approx(expected.item() + constant, rel=1e-4)
 
 
 def test_a_worker_runs_a_loop_in_a_process_of_its_own() -> None:

@@ -1,7 +1,8 @@
 """Measure speed and memory in one run on one machine, and print every figure beside its target.
 
 Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the built-in
-digits, but for the section "data", which packs and reads pictures, and on the CPU but for the section "gpu".
+digits, but for the sections "data", which packs and reads pictures, and "autoencoder"; and on the CPU, but for the
+section "gpu".
 """
 
 import argparse
@@ -17,6 +18,7 @@ from arguments import count, new_file
 from machine import cores, cpu_name
 from rich.console import Console
 
+from benchmarking.autoencoders import autoencoder
 from benchmarking.commands import scoring, starts
 from benchmarking.data import NAMES, data
 from benchmarking.gpu import gpu
@@ -38,7 +40,7 @@ SECTIONS: dict[str, Section] = {
     "growth": growth,
     "communication": lambda _, log: communication(log),
 }
-DATA, GPU = "data", "gpu"
+AUTOENCODER, DATA, GPU = "autoencoder", "data", "gpu"
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"{', '.join(SECTIONS)} (default: these; on CUDA {GPU} alone), {DATA}, {GPU}",
+        help=f"{', '.join(SECTIONS)} (default: these; on CUDA {GPU} alone), {AUTOENCODER}, {DATA}, {GPU}",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=f"for the section {GPU}; default: cpu")
     parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
@@ -60,7 +62,12 @@ def main() -> None:
     parser.add_argument("--gib", type=count, default=8, help="of data: size of the set that is larger than memory")
     options = parser.parse_args()
     on_pictures = partial(data, only=options.only or (), pictures=options.pictures, gib=options.gib)
-    sections: dict[str, Section] = {**SECTIONS, DATA: on_pictures, GPU: partial(gpu, options.device)}
+    sections: dict[str, Section] = {
+        **SECTIONS,
+        AUTOENCODER: autoencoder,
+        DATA: on_pictures,
+        GPU: partial(gpu, options.device),
+    }
     if unknown := set(options.sections) - set(sections):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; the sections are {', '.join(sections)}")
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -111,6 +111,61 @@ class BareFiles(BareSteps):
         return images
 
 
+class Diffusers(BareSteps):
+    """A loop around diffusers' AutoencoderKL, on random crops of images in one tensor, with the losses of ours."""
+
+    def __init__(self, setting: Setting) -> None:
+        import diffusers
+
+        from vae_dist.data import load_dataset
+        from vae_dist.data.cropped import uncropped
+
+        keys, scale = setting.model, 2 * setting.model["likelihood"]["scale"]  # of errors in [−1, 1]
+        levels = len(keys["channels"])
+        build: Any = diffusers.AutoencoderKL
+
+        class Network(nn.Module):
+            """The autoencoder with its loss: L1 in units of a Laplace density's scale, and the KL divergence."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.autoencoder = build(
+                    down_block_types=["DownEncoderBlock2D"] * levels,
+                    up_block_types=["UpDecoderBlock2D"] * levels,
+                    block_out_channels=keys["channels"],
+                    layers_per_block=keys["layers"],
+                    latent_channels=keys["z_dim"],
+                    norm_num_groups=keys["norm_groups"],
+                    mid_block_add_attention=keys["attention"],
+                )
+
+            def forward(self, x: Tensor) -> Tensor:
+                x = 2 * x - 1
+                posterior = self.autoencoder.encode(x).latent_dist
+                errors = (self.autoencoder.decode(posterior.sample()).sample - x).abs().sum((1, 2, 3))
+                loss: Tensor = (errors / scale + posterior.kl()).mean()
+                return loss
+
+        dataset = uncropped(load_dataset(setting.config(steps=1).data))
+        self._images = dataset.images("train", range(dataset.size("train"))).to(setting.device)
+        super().__init__(setting, Network())
+
+    def batch(self) -> Tensor:
+        """See `BareSteps.batch`."""
+        _, height, width = self._setting.image_shape
+        count, _, whole_height, whole_width = self._images.shape
+        size = (self._setting.batch_size,)
+        numbers = torch.randint(count, size).tolist()
+        tops = torch.randint(whole_height - height + 1, size).tolist()
+        lefts = torch.randint(whole_width - width + 1, size).tolist()
+        crops = [
+            self._images[number, :, top : top + height, left : left + width]
+            for number, top, left in zip(numbers, tops, lefts, strict=True)
+        ]
+        x = torch.stack(crops) / 255
+        return torch.where((torch.rand(size) < 0.5).view(-1, 1, 1, 1).to(x.device), x.flip(3), x)
+
+
 class Pythae(RoundByRound):
     """pythae's trainer (0.1.2) with the same network, without clipping and averaging, which it doesn't have."""
 

@@ -14,7 +14,7 @@ from machine import peak_mib
 
 from benchmarking.floor import Floor
 from benchmarking.loops import Bare, Loop, Ours
-from benchmarking.rivals import BareFiles, Pythae, Tutorial
+from benchmarking.rivals import BareFiles, Diffusers, Pythae, Tutorial
 from benchmarking.scoring import Scoring, ScoringFloor
 from benchmarking.settings import Setting
 
@@ -63,6 +63,8 @@ def build(name: str, setting: Setting) -> Loop:
             return BareFiles(setting)
         case "pythae":
             return Pythae(setting)
+        case "diffusers":
+            return Diffusers(setting)
         case "floor":
             return Floor(setting)
         case "scoring":
