@@ -58,7 +58,7 @@ is 2. A whole number may be written as `1e4`; `null`, and not `None`, is no valu
 `auto` and `null` are resolved once, at the start of a run, by rules about the machine. What was chosen is printed and
 kept in the checkpoints, and a resumed run uses it.
 
-- **Precision.** `auto` is bf16 on GPUs that have it and on CPUs with AMX or AVX512-BF16, else fp32. `fp16`, with a loss
+- **Precision.** `auto` is bf16 on GPUs that have it and on CPUs with AMX, else fp32. `fp16`, with a loss
   scale, is for CUDA only. `--precision bf16` is short for `--set train.precision=bf16`. Both win over accelerate's
   setting, which is used where they say `auto`. Densities are computed in fp32 in every precision.
 - **Compilation.** `train.compile: auto` compiles runs of 50,000 steps and more. Compiling takes half a minute to a

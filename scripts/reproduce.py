@@ -24,7 +24,7 @@ from vae_dist.checkpoint import find_checkpoint
 from vae_dist.checkpoint.model import model_of
 from vae_dist.config import Config, find_config, load_config
 from vae_dist.data import load_dataset
-from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.distributed.devices import FAST_BF16_FLAG, cpu_flags
 from vae_dist.errors import UserError
 from vae_dist.runs.provenance import commit_of_package, versions
 
@@ -95,7 +95,7 @@ def as_text(line: dict[str, Any]) -> str:
         f"{binarized}, {line['weights']} weights; {line['parameters']:,} parameters, {line['epochs']:.1f} epochs, "
         f"{line['train_seconds']:.0f} s wall and {line['cpu_seconds']:.0f} s CPU for training, "
         f"{line['images_per_second']:,.0f} images/s, {line['cores']} cores ({line['cpu']}"
-        f"{', AMX or AVX512-BF16' if line['fast_bf16'] else ''}), trained in {line['trained_in']}, scored in "
+        f"{', AMX' if line['fast_bf16'] else ''}), trained in {line['trained_in']}, scored in "
         f"{line['precision']}; median of {line['seeds']} seeds; commit {line['commit']}"
     )
 
@@ -106,7 +106,7 @@ def _environment() -> dict[str, Any]:
         "commit": commit_of_package(),
         "cores": cores(),
         "cpu": cpu_name(),
-        "fast_bf16": bool(cpu_flags() & FAST_BF16_FLAGS),
+        "fast_bf16": FAST_BF16_FLAG in cpu_flags(),
         "versions": versions(),
     }
 

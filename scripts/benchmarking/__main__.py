@@ -27,7 +27,7 @@ from benchmarking.processes import communication, processes
 from benchmarking.rounds import Log
 from benchmarking.rows import Row, as_table
 from benchmarking.training import growth, training
-from vae_dist.distributed.devices import FAST_BF16_FLAGS, cpu_flags
+from vae_dist.distributed.devices import FAST_BF16_FLAG, cpu_flags
 from vae_dist.runs.provenance import versions
 
 WIDTH = 120  # characters, where the output is no terminal
@@ -89,7 +89,7 @@ def main() -> None:
 
 def machine() -> str:
     """Describe the processor, its cores and the versions of packages."""
-    flags = ", ".join(sorted(cpu_flags() & FAST_BF16_FLAGS)) or "no fast bf16"
+    flags = FAST_BF16_FLAG if FAST_BF16_FLAG in cpu_flags() else "no fast bf16"
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     device = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return f"{device}{cpu_name()} ({flags}), {cores()} cores, Python {platform.python_version()}, {packages}"

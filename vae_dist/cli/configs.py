@@ -14,19 +14,24 @@ configs = typer.Typer(invoke_without_command=True)
 @handle_errors
 @rank_zero_only
 def list_configs(ctx: typer.Context) -> None:
-    """List the shipped configs, or show one."""
+    """List the shipped configs by what they are for, or show one."""
     if ctx.invoked_subcommand is not None:
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from vae_dist.config.shipped import shipped_configs, summary_of
+    from vae_dist.config.shipped import configs_by_purpose, summary_of
 
-    table = Table.grid(padding=(0, 2))
-    for name, path in shipped_configs().items():
-        table.add_row(Text(name, style="bold"), Text(summary_of(path)))
-    Console().print(table)
+    console = Console()
+    groups = configs_by_purpose()
+    width = max(len(f"  {name}") for group in groups.values() for name in group)
+    for purpose, group in groups.items():
+        table = Table.grid(padding=(0, 2))
+        table.add_column(min_width=width)
+        for name, path in group.items():
+            table.add_row(Text(f"  {name}", style="bold"), Text(summary_of(path)))
+        console.print(Text(purpose), table, sep="\n")
 
 
 @configs.command()

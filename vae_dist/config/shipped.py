@@ -12,12 +12,28 @@ from vae_dist.errors import UsageError
 
 DEFAULT_CONFIG = "quickstart"
 SHIPPED_CONFIGS = Path(__file__).parent.parent / "configs"  # a checkout has it at its top level too, as a link
+PURPOSES = {  # and how the names of their configs begin
+    "To begin with": ("quickstart", "mnist-mlp"),
+    "Your own pictures": ("folder",),
+    "Likelihoods of digits and clothes": ("mnist", "fashion"),
+    "A published table": ("iwae-table",),
+    "Autoencoders for latent diffusion": ("patch", "kl"),
+}
 OWN_PICTURES = "vae-dist train folder-10min --set data.root=FOLDER"
 
 
 def shipped_configs() -> dict[str, Path]:
     """Return the name and path of every config that comes with the package."""
     return {path.stem: path for path in sorted(SHIPPED_CONFIGS.glob("*.yaml"))}
+
+
+def configs_by_purpose() -> dict[str, dict[str, Path]]:
+    """Return the shipped configs under the purposes that they serve."""
+    found: dict[str, dict[str, Path]] = {purpose: {} for purpose in PURPOSES}
+    for name, path in shipped_configs().items():
+        purpose = next(purpose for purpose, beginnings in PURPOSES.items() if name.startswith(beginnings))
+        found[purpose][name] = path
+    return found
 
 
 def summary_of(path: Path) -> str:
