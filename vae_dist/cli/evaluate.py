@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vae_dist.cli.autoencoder import open_autoencoder
+from vae_dist.cli.autoencoder import Autoencoder, open_autoencoder
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
 from vae_dist.cli.reconstruction import check_metrics, measure
 from vae_dist.cli.report import Report
-from vae_dist.errors import UsageError
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -49,8 +48,7 @@ def evaluate(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Of reconstructions instead: psnr, ssim, frechet, or several with commas between them.",
-            show_default=False,
+            help="Of reconstructions instead: psnr, ssim, frechet, or several with commas.", show_default=False
         ),
     ] = None,
     settings: Annotated[
@@ -77,9 +75,7 @@ def evaluate(
     """
     from vae_dist.distributed.rendezvous import join_process_group
 
-    wanted = None if metrics is None else check_metrics(metrics, backbone)
-    if settings and wanted is None:
-        raise UsageError("--set goes with --metrics: −ELBO and NLL are of the images that a run was begun with.")
+    wanted = check_metrics(metrics, backbone, settings or [])
     process_group = join_process_group()
     try:
         with process_group.lost_peer_errors("Evaluate again."):
@@ -88,16 +84,28 @@ def evaluate(
                 report = _score(process_group, found, split, k=k, seed=seed, precision=precision)
             else:
                 measured = open_autoencoder(process_group, run, checkpoint, settings or [], best=best)
-                dataset = process_group.all_ranks_or_raise(measured.load_dataset).to(process_group.device)
-                chosen = _choose_split(process_group, dataset, split)
-                process_group.all_ranks_or_raise(lambda: measured.check_dataset(dataset, chosen))
                 network = (backbone_model, backbone) if backbone and "frechet" in wanted else None
-                with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
-                    report = measure(process_group, measured, dataset, chosen, wanted, network, precision, on_progress)
+                report = _measure(process_group, measured, split, wanted, network, precision)
     finally:
         process_group.close()
     if process_group.is_rank_zero:  # the others print nothing
         report.print(as_json=as_json)
+
+
+def _measure(
+    process_group: "ProcessGroup",
+    autoencoder: Autoencoder,
+    split: str | None,
+    metrics: list[str],
+    backbone: tuple[str, Path] | None,
+    precision: Literal["fp32", "bf16"],
+) -> Report:
+    """Load the images, and measure their reconstructions, on all processes together."""
+    dataset = process_group.all_ranks_or_raise(autoencoder.load_dataset).to(process_group.device)
+    chosen = _choose_split(process_group, dataset, split)
+    process_group.all_ranks_or_raise(lambda: autoencoder.check_dataset(dataset, chosen))
+    with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+        return measure(process_group, autoencoder, dataset, chosen, metrics, backbone, precision, on_progress)
 
 
 def _choose_split(process_group: "ProcessGroup", dataset: "Dataset", split: str | None) -> str:

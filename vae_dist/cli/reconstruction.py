@@ -18,12 +18,21 @@ METRICS = ("psnr", "ssim", "frechet")
 MOST_CHANNELS = 32  # whose mean and deviation a table shows one by one
 
 
-def check_metrics(text: str, backbone: Path | None) -> list[str]:
-    """Return the metrics that a text names.
+def check_metrics(text: str | None, backbone: Path | None, settings: Sequence[str]) -> list[str] | None:
+    """Return the metrics that `--metrics` names; None without it.
+
+    Args:
+        text: that it was given.
+        backbone: file with the weights for one of them.
+        settings: that other images are named by.
 
     Raises:
-        UsageError: it names others, or the weights for one are not given.
+        UsageError: it names others, the weights for one are not given, or other images are named without it.
     """
+    if text is None:
+        if settings:
+            raise UsageError("--set goes with --metrics: −ELBO and NLL are of the images that a run was begun with.")
+        return None
     wanted = [name.strip() for name in text.split(",")]
     if unknown := [name for name in wanted if name not in METRICS]:
         raise UsageError(f"--metrics has no {unknown[0] or 'empty name'}: choose of {', '.join(METRICS)}.")
