@@ -47,9 +47,7 @@ def evaluate(
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="What the networks compute in.")] = "fp32",
     metrics: Annotated[
         str | None,
-        typer.Option(
-            help="Of reconstructions instead: psnr, ssim, frechet, or several with commas.", show_default=False
-        ),
+        typer.Option(help="Of reconstructions instead: psnr, ssim, frechet; several with commas.", show_default=False),
     ] = None,
     settings: Annotated[
         list[str] | None,
