@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.test_reconstruction import small_backbone
 from vae_dist.checkpoint.diffusers_folder import CONFIG, WEIGHTS, DiffusersFolder, write_diffusers_folder
 from vae_dist.checkpoint.latents import LatentStatistics
 from vae_dist.checkpoint.tensor_file import sha256
+from vae_dist.cli import app
 from vae_dist.config import AutoencoderKLConfig
 from vae_dist.data import ResidentDataset
 from vae_dist.inference.reconstruction import measure_reconstructions
@@ -131,23 +133,38 @@ MISTAKES: dict[str, tuple[Any, tuple[str, ...], str]] = {
 }
 
 
+@pytest.fixture
+def evaluate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """The command in the folder, which returns its exit code and what it prints about an error."""
+    monkeypatch.chdir(folder)
+
+    def call(*words: str) -> tuple[int, str]:
+        code = app(["evaluate", *words], standalone_mode=False)
+        return code, capsys.readouterr().err
+
+    return call
+
+
 @pytest.mark.parametrize(("damage", "words", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_sentence(
-    folder: Path, tmp_path: Path, damage: Any, words: tuple[str, ...], message: str
+    evaluate: Callable[..., tuple[int, str]], tmp_path: Path, damage: Any, words: tuple[str, ...], message: str
 ) -> None:
-    path = folder / "vae"
+    path = Path("vae")
     if damage is not None:
         path = shutil.copytree(path, tmp_path / "vae")
         damage(path)
-    result = program("evaluate", str(path), "--metrics", "psnr", *words, cwd=folder)
-    assert result.returncode in (1, 2)
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    code, error = evaluate(str(path), "--metrics", "psnr", *words)
+    assert code in (1, 2)
+    assert message in error
+    assert len(error.splitlines()) == 1
 
 
-def test_what_a_folder_of_diffusers_is_good_for_is_said_where_a_run_is_wanted(folder: Path) -> None:
-    result = program("evaluate", "vae", cwd=folder)
-    assert result.returncode == 1
-    assert "is a folder of diffusers' and no run: vae-dist evaluate --metrics measures it" in result.stderr
-    refused = program("evaluate", "vae", "--set", "data.root=photos", cwd=folder).stderr
-    assert "--set goes with --metrics" in refused
+def test_what_a_folder_of_diffusers_is_good_for_is_said_where_a_run_is_wanted(
+    evaluate: Callable[..., tuple[int, str]],
+) -> None:
+    code, error = evaluate("vae")
+    assert code == 1
+    assert "is a folder of diffusers' and no run: vae-dist evaluate --metrics measures it" in error
+    assert "--set goes with --metrics" in evaluate("vae", "--set", "data.root=photos")[1]
