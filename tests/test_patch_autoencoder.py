@@ -17,7 +17,7 @@ from vae_dist.data.cropped import crop_dataset
 from vae_dist.errors import UsageError
 from vae_dist.models import Model, initial_model
 from vae_dist.models.linear_optimum import linear_optimum
-from vae_dist.models.patch_autoencoder import PatchAutoencoder
+from vae_dist.models.patch_autoencoder import WHITENING_FLOOR, PatchAutoencoder
 from vae_dist.training import train
 from vae_dist.training.start import sample_of_training
 
@@ -96,6 +96,22 @@ def test_latents_that_would_say_nothing_are_the_prior() -> None:
     assert optimum.posterior_sigma.tolist() == [0.5, 1, 1]
     assert optimum.explained == pytest.approx(0.8)
     assert linear_optimum(mean, covariance, 1, sigma=3.0).posterior_sigma.tolist() == [1]
+
+
+def test_convolutions_are_shown_whitened_patches() -> None:
+    images = pictures(64)
+    model = untrained(likelihood={"kind": "gaussian"})
+    model.start_from(images)
+    seen: list[Tensor] = []
+    model.encoder[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.encode(images / 255)
+    rows = seen[0].double().movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(rows.mean(0), torch.zeros(48, dtype=torch.float64), atol=1e-4, rtol=0)
+    patches = F.pixel_unshuffle(images.double() / 255, 4).movedim(1, -1).flatten(0, -2)
+    variances = torch.linalg.eigvalsh(patches.T.cov(correction=0))
+    torch.testing.assert_close(
+        torch.linalg.eigvalsh(rows.T.cov(correction=0)), variances / (variances + WHITENING_FLOOR), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_images_of_another_size_have_the_same_weights_and_latents() -> None:

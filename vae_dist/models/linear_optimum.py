@@ -55,3 +55,10 @@ def linear_optimum(
         sigma=float(variance.sqrt()),
         explained=float(eigenvalues[:kept].sum() / eigenvalues.sum()),
     )
+
+
+def whitening_matrix(covariance: Float64[Tensor, "d d"], floor: float) -> Float64[Tensor, "d d"]:
+    """Return (Σ + floor)^−½, which takes centred data of covariance Σ to uncorrelated ones of variance at most 1."""
+    eigenvalues, vectors = torch.linalg.eigh(covariance)
+    whitening: Tensor = vectors @ torch.diag((eigenvalues.clamp(min=0) + floor).rsqrt()) @ vectors.T
+    return whitening

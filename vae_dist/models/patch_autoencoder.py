@@ -3,7 +3,8 @@
 Pixels become patches of f × f, and a linear map takes each to its latents and back: PCA of training patches, exactly
 (see `linear_optimum`). Residual convolutions at the resolution of patches add to both ways, and one of few channels at
 full resolution, which takes the borders between patches away. Their last layers begin at zero, so that training begins
-where linear algebra ends.
+where linear algebra ends. Convolutions are shown whitened patches: of raw ones, four fifths of the variance are
+brightness, and a first layer that follows it carried the encoder off.
 """
 
 from typing import cast
@@ -18,10 +19,11 @@ from vae_dist.distributions.gaussian import DiagonalGaussian, raw_sigma_of
 from vae_dist.distributions.likelihoods import Likelihood
 from vae_dist.models.base import ImageShape
 from vae_dist.models.blocks import residual_stack
-from vae_dist.models.linear_optimum import LinearOptimum, linear_optimum
+from vae_dist.models.linear_optimum import LinearOptimum, linear_optimum, whitening_matrix
 from vae_dist.models.spatial import SpatialModel
 
 START_IMAGES_AT_ONCE = 16
+WHITENING_FLOOR = 1e-3  # added to variances of pixels in [0, 1], so that noise isn't blown up
 
 
 class PatchAutoencoder(SpatialModel):
@@ -39,6 +41,8 @@ class PatchAutoencoder(SpatialModel):
     """
 
     starts_from_images = True
+    patch_mean: Tensor
+    whitening: Tensor
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class PatchAutoencoder(SpatialModel):
         channels = image_shape[0]
         parameters = likelihood.parameters_per_pixel(channels)
         self.linear_encoder = nn.Conv2d(channels * patch**2, 2 * z_dim, 1)
+        self.register_buffer("patch_mean", torch.full((channels * patch**2, 1, 1), 0.5))
+        self.register_buffer("whitening", 2 * torch.eye(channels * patch**2)[:, :, None, None])
         self.encoder = _network(channels * patch**2, width, encoder_blocks, nn.Conv2d(width, 2 * z_dim, 1))
         self.linear_decoder = nn.Conv2d(z_dim, parameters * patch**2, 1)
         self.decoder = _network(z_dim, width, decoder_blocks, nn.Conv2d(width, fine * patch**2, 1))
@@ -69,7 +75,8 @@ class PatchAutoencoder(SpatialModel):
     def encode_whole(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """Return q(z|x) of images that patches fill."""
         patches = F.pixel_unshuffle(x, self.stride).contiguous(memory_format=torch.channels_last)
-        mu, raw_sigma = (self.linear_encoder(patches) + self.encoder(patches)).chunk(2, dim=1)
+        whitened = F.conv2d(patches - self.patch_mean, self.whitening)
+        mu, raw_sigma = (self.linear_encoder(patches) + self.encoder(whitened)).chunk(2, dim=1)
         return DiagonalGaussian.from_raw(mu, raw_sigma)
 
     def decode_whole(self, z: Float[Tensor, "batch z rows columns"]) -> Float[Tensor, "batch p h w"]:
@@ -87,6 +94,8 @@ class PatchAutoencoder(SpatialModel):
         fixed = getattr(self.likelihood, "fixed_deviation", None)
         optimum = linear_optimum(mean, covariance, self._z_dim, sigma=fixed)
         self._begin_as(optimum)
+        self.patch_mean.copy_(mean[:, None, None])
+        self.whitening.copy_(whitening_matrix(covariance, WHITENING_FLOOR)[:, :, None, None])
         return (
             f"PCA of {self.stride}×{self.stride} patches of {len(images):,} training images, "
             f"with {100 * optimum.explained:.1f} % of their variance"
