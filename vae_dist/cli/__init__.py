@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 import vae_dist
+from vae_dist.cli.compare import compare
 from vae_dist.cli.configs import configs
 from vae_dist.cli.data import data
 from vae_dist.cli.decode import decode
@@ -17,6 +18,7 @@ from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
 from vae_dist.cli.options import HELP
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
+from vae_dist.cli.runs import runs
 from vae_dist.cli.sample import sample
 from vae_dist.cli.train import train
 
@@ -54,6 +56,8 @@ app.command()(interpolate)
 app.command()(evaluate)
 app.command()(encode)
 app.command()(decode)
+app.command()(runs)
+app.command()(compare)
 app.command()(export)
 app.command()(info)
 app.add_typer(data, name="data")

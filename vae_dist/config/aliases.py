@@ -156,6 +156,8 @@ COMMANDS = {
     "export": "convert save save-pretrained to-diffusers push",
     "info": "env status version",
     "configs": "config list ls presets",
+    "runs": "run-list list-runs experiments history",
+    "compare": "diff comparison",
 }
 
 
