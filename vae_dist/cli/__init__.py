@@ -16,11 +16,13 @@ from vae_dist.cli.export import export
 from vae_dist.cli.info import info
 from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
+from vae_dist.cli.map import map_latents
 from vae_dist.cli.options import HELP
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
 from vae_dist.cli.runs import runs
 from vae_dist.cli.sample import sample
 from vae_dist.cli.train import train
+from vae_dist.cli.traverse import traverse
 
 
 def print_version(requested: bool) -> None:
@@ -53,6 +55,8 @@ app.command()(train)
 app.command()(sample)
 app.command(cls=SeveralInputs)(reconstruct)
 app.command()(interpolate)
+app.command()(traverse)
+app.command("map", cls=SeveralInputs)(map_latents)
 app.command()(evaluate)
 app.command()(encode)
 app.command()(decode)

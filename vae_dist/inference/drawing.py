@@ -22,6 +22,8 @@ MIN_TILE = 56  # smaller images are enlarged by a whole factor to at least this 
 COMPARED_A_ROW = 8
 BACKGROUND = (24, 24, 27)
 INK = (228, 228, 231)
+# Of lines and classes: told apart by people who don't see all colours, and readable on dark and light grounds.
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#8b5cf6", "#ef4444", "#06b6d4", "#84cc16")
 LABEL_HEIGHT = 16
 FRAME_MS = 80
 
@@ -65,12 +67,12 @@ def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tenso
         part = slice(start, start + columns)
         rows.append(_labelled("original", grid(originals[part], columns)))
         rows.append(_labelled("reconstruction", grid(reconstructions[part], columns)))
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    return sheet
+    return _stacked(rows)
+
+
+def labelled_rows(images: UInt8[Tensor, "rows columns c h w"], labels: Sequence[str]) -> Image.Image:
+    """Lay out rows of images, each below its label."""
+    return _stacked([_labelled(label, grid(row, len(row))) for label, row in zip(labels, images, strict=True)])
 
 
 def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> None:
@@ -116,6 +118,15 @@ def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, st
         replace_file(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def _stacked(rows: Sequence[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
 
 
 def _labelled(label: str, row: Image.Image) -> Image.Image:

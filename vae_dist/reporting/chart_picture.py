@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vae_dist.inference.drawing import BACKGROUND, INK
+from vae_dist.inference.drawing import BACKGROUND, COLOURS, INK
 from vae_dist.printable import printable
-from vae_dist.reporting.charts import COLOURS, Panel, Series, label
+from vae_dist.reporting.charts import Panel, Series, label
 
 FAINT, GRID = (161, 161, 170), (52, 52, 58)
 WIDTH, HEIGHT = 440, 260  # of a panel, in pixels
@@ -37,7 +37,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, text: str, anchor: str, colour: tuple[int, ...] = FAINT, size: int = 11) -> None:
         font = ImageFont.load_default(size * SCALE)
-        text = text.replace("−", "–")  # which Pillow's font has
+        text = text.replace("−", "-")  # which Pillow's font has
         self._draw.text((x * SCALE, y * SCALE), text, fill=colour, font=font, anchor=anchor)
 
 

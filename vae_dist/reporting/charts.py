@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-# Told apart by people who don't see all colours, and readable on dark and light grounds.
-COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#8b5cf6", "#ef4444", "#06b6d4", "#84cc16")
 MOST_TICKS = 5
 BEGINNING = 0.05  # of the steps: figures fall so far there that all else would be flat
 
@@ -18,7 +16,7 @@ class Series:
     Attributes:
         run: its number among those that are shown.
         split: that the values are of, "train" or "val".
-        colour: a number of `COLOURS`.
+        colour: its number.
         x: steps, in their order.
         y: values.
     """
