@@ -21,6 +21,7 @@ from vae_dist.cli.options import HELP
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
 from vae_dist.cli.runs import runs
 from vae_dist.cli.sample import sample
+from vae_dist.cli.score import score
 from vae_dist.cli.train import train
 from vae_dist.cli.traverse import traverse
 
@@ -58,6 +59,7 @@ app.command()(interpolate)
 app.command()(traverse)
 app.command("map", cls=SeveralInputs)(map_latents)
 app.command()(evaluate)
+app.command()(score)
 app.command()(encode)
 app.command()(decode)
 app.command()(runs)

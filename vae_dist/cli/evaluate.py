@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OPENS_TEST_SPLIT = (
     "Without --split this opens the test split, which is for final figures: choose between models with --split val."
 )
+TARGETS = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
 
 
 @handle_errors
@@ -77,7 +78,7 @@ def evaluate(
                 result = _score(process_group, found, dataset, chosen, k=k, seed=seed, precision=precision)
             else:
                 chosen_backbone = (backbone_model, backbone) if backbone and "frechet" in wanted else None
-                with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+                with scoring_progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
                     result = measure(
                         process_group, found, dataset, chosen, wanted, chosen_backbone, precision, on_progress
                     )
@@ -147,7 +148,7 @@ def _score(
     from vae_dist.inference.evaluation import evaluate as evaluate_model
 
     model = model_of(found).to(process_group.device)
-    with _progress(dataset.size(split), visible=process_group.is_rank_zero) as on_progress:
+    with scoring_progress(dataset.size(split), visible=process_group.is_rank_zero) as on_progress:
         result = evaluate_model(
             model,
             dataset,
@@ -156,14 +157,14 @@ def _score(
             seed=seed,
             precision=precision,
             process_group=process_group,
-            should_stop=lambda: _keep_pace(process_group),
+            should_stop=lambda: keep_pace(process_group),
             on_progress=on_progress,
         )
     assert result is not None  # noqa: S101 - nobody stops this evaluation
     return result
 
 
-def _keep_pace(process_group: "ProcessGroup") -> bool:
+def keep_pace(process_group: "ProcessGroup") -> bool:
     """Wait for the others, after every block: one that is hours behind at the end would be given up. Nobody stops."""
     import torch
 
@@ -172,7 +173,7 @@ def _keep_pace(process_group: "ProcessGroup") -> bool:
 
 
 @contextmanager
-def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
+def scoring_progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
     """Show a bar of the images that are scored, on stderr and gone at the end; none where there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -239,10 +240,9 @@ def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
 
 
 def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
-    targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
     augmented = _augmentation(checkpoint)
     return (
-        f"{targets[result.binarization]}; {checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; "
+        f"{TARGETS[result.binarization]}; {checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; "
         f"seed {result.seed}; {result.precision}"
         + ("; noise drawn on CUDA" if result.noise == "cuda" else "")
         + (f"; training was augmented ({augmented})" if augmented else "")

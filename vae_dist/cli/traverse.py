@@ -35,7 +35,7 @@ def traverse(
     0.01 it is not used. Spatial latents are moved a channel at a time.
     """
     from vae_dist.data.input_images import read_images
-    from vae_dist.inference.drawing import labelled_rows, save_picture
+    from vae_dist.inference.drawing import labelled_grid, save_picture
     from vae_dist.inference.figures import encode_images
     from vae_dist.inference.origin import Origin
     from vae_dist.inference.traversal import latent_use
@@ -49,5 +49,5 @@ def traverse(
     rows = move_latents(model, encode_images(model, image)[0], use, chosen, steps=steps, reach=reach)
     labels = [f"latent {latent}, activity {use.activity[latent]:.3f}" for latent in chosen]
     origin = Origin.of(found, "traverse")
-    save_picture(out, labelled_rows(rows, labels), origin.metadata())
+    save_picture(out, labelled_grid(rows, labels), origin.metadata())
     print(printable(f"{out}: {origin}; activity over {use.images:,} {split} images"))

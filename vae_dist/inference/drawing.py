@@ -67,12 +67,22 @@ def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tenso
         part = slice(start, start + columns)
         rows.append(_labelled("original", grid(originals[part], columns)))
         rows.append(_labelled("reconstruction", grid(reconstructions[part], columns)))
-    return _stacked(rows)
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
 
 
-def labelled_rows(images: UInt8[Tensor, "rows columns c h w"], labels: Sequence[str]) -> Image.Image:
-    """Lay out rows of images, each below its label."""
-    return _stacked([_labelled(label, grid(row, len(row))) for label, row in zip(labels, images, strict=True)])
+def labelled_grid(images: UInt8[Tensor, "cells tiles c h w"], labels: Sequence[str], columns: int = 1) -> Image.Image:
+    """Lay out rows of images, each below its label, in columns; a label that is too long is cut."""
+    cells = [_labelled(label, grid(row, len(row)), cut=columns > 1) for label, row in zip(labels, images, strict=True)]
+    width, height = max(cell.width for cell in cells), cells[0].height
+    sheet = Image.new("RGB", (columns * width, math.ceil(len(cells) / columns) * height), color=BACKGROUND)
+    for place, cell in enumerate(cells):
+        sheet.paste(cell, (place % columns * width, place // columns * height))
+    return sheet
 
 
 def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> None:
@@ -120,20 +130,10 @@ def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, st
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
 
 
-def _stacked(rows: Sequence[Image.Image]) -> Image.Image:
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    return sheet
-
-
-def _labelled(label: str, row: Image.Image) -> Image.Image:
+def _labelled(label: str, row: Image.Image, *, cut: bool = False) -> Image.Image:
     font = ImageFont.load_default()
-    sheet = Image.new(
-        "RGB", (max(row.width, int(font.getlength(label)) + 2 * GAP), row.height + LABEL_HEIGHT), BACKGROUND
-    )
+    wanted = 0 if cut else int(font.getlength(label)) + 2 * GAP
+    sheet = Image.new("RGB", (max(row.width, wanted), row.height + LABEL_HEIGHT), BACKGROUND)
     ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
     sheet.paste(row, (0, LABEL_HEIGHT))
     return sheet
