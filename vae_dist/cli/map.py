@@ -34,8 +34,8 @@ def map_latents(
 ) -> None:
     """Show where images lie in latent space, in the plane in which they vary most.
 
-    The plane is that of the first two principal components of E[z|x]. Every
-    image is a dot, and a thumbnail where there is room.
+    The plane is that of the first two principal components of the posterior
+    means. Every image is a dot, and a thumbnail where there is room.
     """
     import torch
 

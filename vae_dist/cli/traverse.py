@@ -31,8 +31,9 @@ def traverse(
     """Show what each latent does: a row for each, the most active first.
 
     All latents are those of one image, but for the one that moves. Labels
-    say which it is and its activity, Var E[z|x] over validation images: below
-    0.01 it is not used. Spatial latents are moved a channel at a time.
+    say which it is and its activity, the variance of its posterior mean over
+    validation images: below 0.01 it is not used. Spatial latents are moved a
+    channel at a time.
     """
     from vae_dist.data.input_images import read_images
     from vae_dist.inference.drawing import labelled_grid, save_picture

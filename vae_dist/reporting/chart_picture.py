@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 440, 260  # of a panel, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 26, 30, 26  # margins of the plot in it
 LINE = 18  # pixels of the legend
 SCALE = 2  # drawn larger and reduced, for smooth lines
+MOST_DOTS = 50  # on a line
 LONGEST_NAME = 60  # characters of a run's
 
 
@@ -94,6 +95,6 @@ def _plot(panel: Panel) -> _Canvas:
 def _draw_series(canvas: _Canvas, series: Series, points: list[tuple[float, float]]) -> None:
     colour = COLOURS[series.colour % len(COLOURS)]
     canvas.line(points, colour, 2 if series.split == "val" else 1)
-    if series.split == "val" or len(points) == 1:
+    if len(points) == 1 or (series.split == "val" and len(points) <= MOST_DOTS):
         for x, y in points:
             canvas.dot(x, y, colour)

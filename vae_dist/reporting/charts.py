@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 MOST_TICKS = 5
+UNITS = (("M", 1e6, 1e6), ("k", 1e3, 1e4))  # with what each stands for, and the least that is written so
 BEGINNING = 0.05  # of the steps: figures fall so far there that all else would be flat
 
 
@@ -84,5 +85,8 @@ class Panel:
 
 
 def label(value: float) -> str:
-    """Write a value at a tick, without the last digits of its sum."""
-    return f"{0.0 if abs(value) < 1e-12 else value:,.6g}".replace("-", "−")
+    """Write a value at a tick, without the last digits of its sum; 20,000 as 20k."""
+    if abs(value) < 1e-12:
+        return "0"
+    unit, factor = next(((unit, factor) for unit, factor, least in UNITS if abs(value) >= least), ("", 1))
+    return f"{value / factor:,.6g}{unit}".replace("-", "−")
