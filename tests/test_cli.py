@@ -16,7 +16,18 @@ from vae_dist import __version__
 from vae_dist.config import find_config, load_config, shipped_configs
 
 COMMANDS = ["init", "train", "sample", "reconstruct", "interpolate", "evaluate", "encode", "decode", "export", "info"]
-COMMANDS += ["configs", "configs show", "data inspect", "data pack", "runs", "compare", "traverse", "map", "score"]
+COMMANDS += [
+    "configs",
+    "configs show",
+    "data inspect",
+    "data pack",
+    "runs",
+    "compare",
+    "traverse",
+    "map",
+    "score",
+    "report",
+]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 
 

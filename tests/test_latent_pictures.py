@@ -34,7 +34,8 @@ class Pixels(FlatModel):
         return DiagonalGaussian(x.flatten(1), torch.full_like(x.flatten(1), 0.1))
 
     def decode(self, z: Tensor) -> Tensor:
-        return z.unflatten(1, self.image_shape) * self.scale
+        images: Tensor = z.unflatten(1, self.image_shape) * self.scale
+        return images
 
 
 @pytest.fixture(scope="module")

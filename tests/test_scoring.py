@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_scores_are_written_as_parquet(run: Path, folders: Path, tmp_path: Path)
     ],
 )
 def test_a_mistake_is_one_sentence(
-    run: Path, arguments: dict[str, Path], complaint: str, capsys: pytest.CaptureFixture[str]
+    run: Path, arguments: dict[str, Any], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit):
         score(**arguments, checkpoint=run)

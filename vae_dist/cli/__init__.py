@@ -19,6 +19,7 @@ from vae_dist.cli.interpolate import interpolate
 from vae_dist.cli.map import map_latents
 from vae_dist.cli.options import HELP
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
+from vae_dist.cli.report import report
 from vae_dist.cli.runs import runs
 from vae_dist.cli.sample import sample
 from vae_dist.cli.score import score
@@ -64,6 +65,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(runs)
 app.command()(compare)
+app.command()(report)
 app.command()(export)
 app.command()(info)
 app.add_typer(data, name="data")

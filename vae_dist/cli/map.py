@@ -1,5 +1,6 @@
 """`vae-dist map`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,11 +48,12 @@ def map_latents(
 
     if pictures and split:
         raise UsageError(f"Give --input or --split {split}, not both.")
-    found, classes, chosen = open_checkpoint(run, checkpoint, best=best), (), PICTURES
+    found = open_checkpoint(run, checkpoint, best=best)
     dataset: Dataset
+    classes: Sequence[str] = ()
     if pictures:
-        model, dataset = model_and_pictures(found, pictures)
-        classes = folders_of(dataset.paths)
+        model, listed = model_and_pictures(found, pictures)
+        dataset, chosen, classes = listed, str(PICTURES), folders_of(listed.paths)
     else:
         model, dataset, chosen = model_and_data(found, split)
     size = dataset.size(chosen)

@@ -161,6 +161,7 @@ COMMANDS = {
     "map": "pca umap tsne embed embedding project projector",
     "runs": "run-list list-runs experiments history",
     "compare": "diff comparison",
+    "report": "html dashboard plot plots curves",
 }
 
 

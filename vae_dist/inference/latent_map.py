@@ -101,7 +101,8 @@ def _paste(sheet: Image.Image, image: UInt8[Tensor, "c h w"], cell: tuple[int, i
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     framed = Image.new("RGB", (thumbnail.width + 2 * FRAME, thumbnail.height + 2 * FRAME), frame or BACKGROUND)
     framed.paste(thumbnail, (FRAME, FRAME))
-    sheet.paste(framed, tuple(place * CELL + (CELL - side) // 2 for place, side in zip(cell, framed.size, strict=True)))
+    left, top = (place * CELL + (CELL - side) // 2 for place, side in zip(cell, framed.size, strict=True))
+    sheet.paste(framed, (left, top))
 
 
 def _write_legend(draw: ImageDraw.ImageDraw, shares: tuple[float, float], colours: Mapping[str, str]) -> None:

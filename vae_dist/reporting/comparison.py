@@ -34,7 +34,7 @@ def figures_of(run: Path) -> dict[str, Any]:
         UserError: it is no run, or its metrics can't be read.
     """
     _ = Run(run).config  # or there is no run
-    summary, last = summarize_run(run), _last_lines(run)
+    summary, last = summarize_run(run), last_lines(run)
     logged = {f"{split}_{name}": value for split, line in last.items() for name, value in line.items()}
     known = {key: getattr(summary, key) for key in ("state", "step", "best_val_neg_elbo", "best_step")}
     return {key: known[key] if key in known else _number(logged.get(key)) for key in FIGURES}
@@ -69,7 +69,7 @@ def written(value: Any) -> str:
             return str(value)
 
 
-def _last_lines(run: Path) -> Mapping[str, Line]:
+def last_lines(run: Path) -> Mapping[str, Line]:
     """Return the last line of training and the last one of validation."""
     last: dict[str, Line] = {}
     for _, line in read_last_lines(run / METRICS):
