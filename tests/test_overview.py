@@ -45,6 +45,7 @@ def hostile(folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(folder / "a", path)
     with (path / "metrics.jsonl").open("a") as metrics:
         metrics.write("[" * 200_000 + "\n")
+        metrics.write('{"step": 3, "two\\nlines": 1.5}\n')
         metrics.write('{"step": 9, "neg_elbo": 1e308, "lr": "high", "active_units": true, "rate": [3]}\n')
     return path
 
@@ -120,6 +121,11 @@ def test_hostile_runs_are_shown_without_their_escape_sequences(
         assert "\x1b" not in printed.out + printed.err
     with pytest.raises(UserError):
         figures_of(hostile)
+    (hostile / "metrics.jsonl").rename(hostile / "lines")
+    (hostile / "metrics.jsonl").mkdir()
+    assert "can't be read" in summarize_run(hostile).problem
+    (hostile / "metrics.jsonl").rmdir()
+    (hostile / "lines").rename(hostile / "metrics.jsonl")
     (hostile / "kept").rename(hostile / "config.yaml")
     compare([hostile, folder / "a"], out=hostile.parent / "both.png")
     assert "\x1b" not in capsys.readouterr().out
@@ -128,9 +134,9 @@ def test_hostile_runs_are_shown_without_their_escape_sequences(
 def test_curves_hold_finite_numbers_alone(hostile: Path) -> None:
     logged = logged_values(hostile)
     assert [step for step, _ in logged["train"]["neg_elbo"]] == [1, 2, 3, 4]
-    assert all(len(points) == 4 for name, points in logged["train"].items() if name != "step")
+    assert {len(points) for name, points in logged["train"].items() if name not in ("step", "two\nlines")} == {4}
     titles = [panel.title for panel in panels_of([hostile])]
-    assert titles == ["−ELBO, nats", "distortion, nats", "rate, nats", "learning rate", "active units"]
+    assert titles == ["−ELBO, nats", "distortion, nats", "rate, nats", "learning rate", "active units", "two\nlines"]
 
 
 def test_thinning_keeps_every_peak() -> None:

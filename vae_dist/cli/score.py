@@ -11,7 +11,7 @@ from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.evaluate import TARGETS, keep_pace, on_all_ranks, scoring_progress
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, open_checkpoint
 from vae_dist.errors import UsageError
-from vae_dist.printable import printable
+from vae_dist.printable import one_line, printable
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -194,6 +194,6 @@ def _draw_worst(images: Images, scores: "ImageScores", count: int, out: Path, me
     worst = scores.neg_elbo.argsort(descending=True, stable=True)[:count]
     originals = images.dataset.images(images.split, worst)
     rebuilt = to_bytes(decode(images.model, encode_images(images.model, originals)))
-    labels = [f"{scores.neg_elbo[place]:.1f}  {printable(Path(images.names[place]).name)}" for place in worst.tolist()]
+    labels = [f"{scores.neg_elbo[place]:.1f}  {one_line(Path(images.names[place]).name)}" for place in worst.tolist()]
     save_picture(out, error_sheet(originals.cpu(), rebuilt, labels), metadata)
     print(printable(f"{out}: images, reconstructions and errors, the highest first"))

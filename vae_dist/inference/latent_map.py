@@ -13,12 +13,12 @@ from vae_dist.data import Dataset, to_unit
 from vae_dist.inference import generation
 from vae_dist.inference.drawing import BACKGROUND, COLOURS, INK, to_picture
 from vae_dist.models import Model
-from vae_dist.printable import printable
+from vae_dist.printable import one_line
 
 SIDE, MARGIN = 1120, 40  # of the map, in pixels
 THUMBNAIL = 32  # pixels, the longer side
 DOT = 3  # radius
-MOST_NAMED = 40  # classes in the legend
+MOST_NAMED, LONGEST_NAME = 40, 60  # classes in the legend, and characters of each
 FRAME = 2  # pixels of a class's colour around a thumbnail
 CELL = THUMBNAIL + 2 * FRAME + 2  # in which there is one thumbnail, or none
 ENCODED_AT_ONCE = 64  # images
@@ -110,4 +110,4 @@ def _write_legend(draw: ImageDraw.ImageDraw, shares: tuple[float, float], colour
     text = f"principal components 1 (to the right) and 2 (up): {shares[0]:.0%} and {shares[1]:.0%} of the variance"
     draw.text((8, 8), text, fill=INK, font=font)
     for row, (name, colour) in enumerate(islice(colours.items(), MOST_NAMED)):
-        draw.text((8, 28 + 18 * row), printable(name).replace("\n", "\\n"), fill=colour, font=font)
+        draw.text((8, 28 + 18 * row), one_line(name, LONGEST_NAME), fill=colour, font=font)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from vae_dist.inference.drawing import BACKGROUND, COLOURS, INK
-from vae_dist.printable import printable
+from vae_dist.printable import one_line
 from vae_dist.reporting.charts import Panel, Series, label
 
 FAINT, GRID = (161, 161, 170), (52, 52, 58)
@@ -65,7 +65,7 @@ def draw_panels(panels: Sequence[Panel], names: Sequence[str]) -> Image.Image:
 def _legend(names: Sequence[str]) -> list[tuple[str, str]]:
     if len(names) == 1:
         return list(zip(COLOURS, ("train", "val"), strict=False))
-    shown = [printable(name, LONGEST_NAME).replace("\n", "\\n") for name in names]
+    shown = [one_line(name, LONGEST_NAME) for name in names]
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(names))]
     return [*zip(colours, shown, strict=True), ("", "thin: training; with dots: validation")]
 
@@ -88,7 +88,7 @@ def _plot(panel: Panel) -> _Canvas:
     for tick in panel.x.ticks:
         x, _ = place(tick, panel.y.low)
         canvas.text(x, bottom + 6, label(tick), "mt")
-    canvas.text(LEFT, 6, panel.title, "lt", INK, 13)
+    canvas.text(LEFT, 6, one_line(panel.title, LONGEST_NAME), "lt", INK, 13)
     return canvas
 
 

@@ -62,7 +62,7 @@ def written(value: Any) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.4g}" if abs(value) < 1 else f"{value:,.2f}"
+            return f"{value:,.2f}" if 1 <= abs(value) < 1e12 else f"{value:.4g}"
         case tuple() | list():
             return ", ".join(map(written, value)) or "none"
         case _:

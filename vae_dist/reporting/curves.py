@@ -61,7 +61,7 @@ def _series(logged: Sequence[Mapping[str, Mapping[str, Points]]], name: str) -> 
     """Yield a name's values of each run, of training and then of validation."""
     for number, splits in enumerate(logged):
         for place, split in enumerate(("train", "val")):
-            if points := thinned(splits[split].get(name, [])):
+            if points := thinned(sorted(splits[split].get(name, []))):
                 colour = number if len(logged) > 1 else place
                 yield Series(number, split, colour, *zip(*points, strict=True))
 

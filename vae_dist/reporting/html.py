@@ -9,12 +9,12 @@ from typing import Any
 
 from vae_dist.printable import printable
 
-LONGEST = 100_000  # characters of a text
+LONGEST = 2_000  # characters of a text
 
 
-def escaped(text: object) -> str:
-    """Return a text for the content of an element or an attribute in double quotes."""
-    return html.escape(printable(str(text), LONGEST))
+def escaped(text: object, longest: int = LONGEST) -> str:
+    """Return a text for the content of an element or an attribute in double quotes, cut where it is long."""
+    return html.escape(printable(str(text), longest))
 
 
 def element(name: str, content: str = "", **attributes: str) -> str:

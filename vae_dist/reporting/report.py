@@ -17,6 +17,7 @@ from vae_dist.reporting.html import data_block, element, escaped, page, table
 from vae_dist.runs.run import CONFIG, IMAGES, Run
 
 HERE = Path(__file__).parent
+LONGEST_BLOCK = 50_000  # characters of a config, or of commands
 MOST_STARTS = 20  # of a run that are shown
 LAST_PICTURES = {
     "samples.png": "samples from the prior",
@@ -115,16 +116,20 @@ def _one_run(run: Path, number: int, *, several: bool) -> str:
         _rates(last_lines(run).get("val", {}), number if several else 1),
         element("h3", "Config: what differs from the defaults"),
         table(["key", "value", "default"], changed_values(Run(run).config)),
-        f"<details><summary>All values</summary>{element('pre', escaped(Run(run).config.to_yaml()))}</details>",
+        element("details", element("summary", "All values") + _block(Run(run).config.to_yaml())),
         element("h3", "Environment"),
         table(
             ["start", "from step", "processes", "device", "python", "versions", "commit"],
             map(_start, starts[-MOST_STARTS:]),
         ),
         element("h3", "Commands"),
-        element("pre", escaped("\n".join(_commands(run, starts)))),
+        _block("\n".join(_commands(run, starts))),
     ]
     return "".join(parts)
+
+
+def _block(text: str) -> str:
+    return element("pre", escaped(text, LONGEST_BLOCK))
 
 
 def _pictures(run: Path) -> str:

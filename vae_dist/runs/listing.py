@@ -60,6 +60,11 @@ def summarize_run(path: Path) -> RunSummary:
         status = run.status
     problems += [str(warning.message) for warning in caught]
     try:
+        step = _step(path, status)
+    except UserError as error:
+        step = status.get("step")
+        problems.append(str(error))
+    try:
         config = run.config
     except UserError as error:
         config = None
@@ -68,7 +73,7 @@ def summarize_run(path: Path) -> RunSummary:
     return RunSummary(
         path=path,
         state=_state(path, status.get("status", UNKNOWN)) if config else UNREADABLE,
-        step=_step(path, status),
+        step=step,
         steps=status.get("steps"),
         best_val_neg_elbo=score,
         best_step=best_step,
