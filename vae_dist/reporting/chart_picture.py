@@ -1,6 +1,7 @@
 """Line charts as a picture, drawn by Pillow: a few milliseconds, where a plotting library takes its own start."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -37,9 +38,13 @@ class _Canvas:
         self._draw.rectangle((0, bottom * SCALE, width, height), fill=BACKGROUND)
 
     def text(self, x: float, y: float, text: str, anchor: str, colour: tuple[int, ...] = FAINT, size: int = 11) -> None:
-        font = ImageFont.load_default(size * SCALE)
         text = text.replace("−", "-")  # which Pillow's font has
-        self._draw.text((x * SCALE, y * SCALE), text, fill=colour, font=font, anchor=anchor)
+        self._draw.text((x * SCALE, y * SCALE), text, fill=colour, font=_font(size * SCALE), anchor=anchor)
+
+
+@cache
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
 
 
 def draw_panels(panels: Sequence[Panel], names: Sequence[str]) -> Image.Image:
