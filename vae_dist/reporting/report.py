@@ -90,7 +90,7 @@ def _curves(panels: Sequence[Panel], names: Sequence[str]) -> str:
         for number, name in enumerate(labels)
     )
     thick = "" if len(names) == 1 else " Thin: training; thick: validation."
-    note = f"Over steps. The first twentieth may run off the top.{thick} Point at a curve for its values."
+    note = f"Over steps. The first twentieth may run off the axes.{thick} Point at a curve for its values."
     shown = (
         element(
             "div", f"<b>{escaped(panel.title)}</b>{svg_of(panel)}<div class='tip' hidden></div>", **{"class": "panel"}
