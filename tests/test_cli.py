@@ -16,7 +16,18 @@ from vae_dist import __version__
 from vae_dist.config import find_config, load_config, shipped_configs
 
 COMMANDS = ["init", "train", "sample", "reconstruct", "interpolate", "evaluate", "encode", "decode", "export", "info"]
-COMMANDS += ["configs", "configs show", "data inspect", "data pack"]
+COMMANDS += [
+    "configs",
+    "configs show",
+    "data inspect",
+    "data pack",
+    "runs",
+    "compare",
+    "traverse",
+    "map",
+    "score",
+    "report",
+]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 
 
@@ -179,7 +190,7 @@ def test_the_shipped_configs_are_listed_and_shown(vae_dist: Command) -> None:
 
 def test_a_shell_completes_commands_and_configs(vae_dist: Command) -> None:
     complete = partial(vae_dist, _VAE_DIST_COMPLETE="complete_bash")
-    assert complete(COMP_WORDS="vae-dist s", COMP_CWORD="1").stdout.split() == ["sample"]
+    assert complete(COMP_WORDS="vae-dist sa", COMP_CWORD="1").stdout.split() == ["sample"]
     assert complete(COMP_WORDS="vae-dist train quick", COMP_CWORD="2").stdout.split() == ["quickstart"]
 
 

@@ -26,7 +26,7 @@ from vae_dist.distributed.signals import StopReason, StopSignals
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
 SLOW = ("--set", "train.batch_size=24000", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
-PICTURES = {"samples.png", "reconstructions.png"}
+PICTURES = {"curves.png", "samples.png", "reconstructions.png"}
 STARTED = (sys.executable,)  # an interpreter, and not a fork of one
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1")

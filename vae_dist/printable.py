@@ -16,6 +16,11 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return "".join(map(_escaped, text))
 
 
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """Return a text as `printable` does, with its line breaks and tabs escaped too."""
+    return printable(text, longest).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def quoted(value: object) -> str:
     """Return a value as Python writes it, cut: of one that is large, the whole is never written."""
     text = _SHORT.repr(value)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 import vae_dist
+from vae_dist.cli.compare import compare
 from vae_dist.cli.configs import configs
 from vae_dist.cli.data import data
 from vae_dist.cli.decode import decode
@@ -15,10 +16,15 @@ from vae_dist.cli.export import export
 from vae_dist.cli.info import info
 from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
+from vae_dist.cli.map import map_latents
 from vae_dist.cli.options import HELP
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
+from vae_dist.cli.report import report
+from vae_dist.cli.runs import runs
 from vae_dist.cli.sample import sample
+from vae_dist.cli.score import score
 from vae_dist.cli.train import train
+from vae_dist.cli.traverse import traverse
 
 
 def print_version(requested: bool) -> None:
@@ -51,9 +57,15 @@ app.command()(train)
 app.command()(sample)
 app.command(cls=SeveralInputs)(reconstruct)
 app.command()(interpolate)
+app.command()(traverse)
+app.command("map", cls=SeveralInputs)(map_latents)
 app.command()(evaluate)
+app.command()(score)
 app.command()(encode)
 app.command()(decode)
+app.command()(runs)
+app.command()(compare)
+app.command()(report)
 app.command()(export)
 app.command()(info)
 app.add_typer(data, name="data")

@@ -12,9 +12,9 @@ import typer
 
 from vae_dist.cli.autoencoder import Autoencoder, open_autoencoder
 from vae_dist.cli.errors import handle_errors
+from vae_dist.cli.figure_table import FigureTable
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
 from vae_dist.cli.reconstruction import check_metrics, measure
-from vae_dist.cli.report import Report
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OPENS_TEST_SPLIT = (
     "Without --split this opens the test split, which is for final figures: choose between models with --split val."
 )
+TARGETS = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
 
 
 @handle_errors
@@ -97,12 +98,12 @@ def _measure(
     metrics: list[str],
     backbone: tuple[str, Path] | None,
     precision: Literal["fp32", "bf16"],
-) -> Report:
+) -> FigureTable:
     """Load the images, and measure their reconstructions, on all processes together."""
     dataset = process_group.all_ranks_or_raise(autoencoder.load_dataset).to(process_group.device)
     chosen = _choose_split(process_group, dataset, split)
     process_group.all_ranks_or_raise(lambda: autoencoder.check_dataset(dataset, chosen))
-    with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+    with scoring_progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
         return measure(process_group, autoencoder, dataset, chosen, metrics, backbone, precision, on_progress)
 
 
@@ -122,7 +123,7 @@ def _score(
     k: int,
     seed: int,
     precision: Literal["fp32", "bf16"],
-) -> Report:
+) -> FigureTable:
     """Load the model and its images, and score them, on all processes together."""
     from vae_dist.checkpoint.model import model_of
     from vae_dist.data import load_dataset
@@ -132,7 +133,7 @@ def _score(
     chosen = _choose_split(process_group, dataset, split)
     process_group.all_ranks_or_raise(lambda: found.check_dataset(dataset, chosen))
     model = model_of(found).to(process_group.device)
-    with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
+    with scoring_progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
         result = evaluate_model(
             model,
             dataset,
@@ -141,14 +142,14 @@ def _score(
             seed=seed,
             precision=precision,
             process_group=process_group,
-            should_stop=lambda: _keep_pace(process_group),
+            should_stop=lambda: keep_pace(process_group),
             on_progress=on_progress,
         )
     assert result is not None  # noqa: S101 - nobody stops this evaluation
     return _report(found, result)
 
 
-def _keep_pace(process_group: "ProcessGroup") -> bool:
+def keep_pace(process_group: "ProcessGroup") -> bool:
     """Wait for the others, after every block: one that is hours behind at the end would be given up. Nobody stops."""
     import torch
 
@@ -157,7 +158,7 @@ def _keep_pace(process_group: "ProcessGroup") -> bool:
 
 
 @contextmanager
-def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
+def scoring_progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
     """Show a bar of the images that are scored, on stderr and gone at the end; none where there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -169,7 +170,7 @@ def _progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _report(checkpoint: "Checkpoint", result: "EvalResult") -> Report:
+def _report(checkpoint: "Checkpoint", result: "EvalResult") -> FigureTable:
     from vae_dist.inference.origin import Origin
 
     record = {
@@ -181,7 +182,7 @@ def _report(checkpoint: "Checkpoint", result: "EvalResult") -> Report:
         "unit": "nats per image",
         "augmented": _augmentation(checkpoint) or None,
     }
-    return Report(
+    return FigureTable(
         title=f"{checkpoint.config.data.name}, {result.split} split, {result.images:,} images",
         rows=_rows(result),
         protocol=f"{Origin.of(checkpoint, 'evaluate')}; {_protocol(checkpoint, result)}",
@@ -211,10 +212,9 @@ def _rows(result: "EvalResult") -> list[tuple[str, str, str, str]]:
 
 
 def _protocol(checkpoint: "Checkpoint", result: "EvalResult") -> str:
-    targets = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
     augmented = _augmentation(checkpoint)
     return (
-        f"{targets[result.binarization]}; {checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; "
+        f"{TARGETS[result.binarization]}; {checkpoint.config.model.likelihood.kind} likelihood; k={result.k:,}; "
         f"seed {result.seed}; {result.precision}"
         + ("; noise drawn on CUDA" if result.noise == "cuda" else "")
         + (f"; training was augmented ({augmented})" if augmented else "")

@@ -16,17 +16,28 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or of a checkpoint.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; none is overwritten.")],
     file_format: Annotated[
-        Literal["diffusers"], typer.Option("--format", help="diffusers: as its AutoencoderKL loads it.")
+        Literal["diffusers", "torch"],
+        typer.Option(
+            "--format",
+            help="diffusers: as its AutoencoderKL loads it; torch: encoder and decoder of any model, as torch.export "
+            "loads them.",
+        ),
     ] = "diffusers",
     best: Best = False,
     debug: Debug = False,
 ) -> None:
-    """Write an autoencoder's weights for another program."""
+    """Write a model for another program: an autoencoder's weights, or two networks that run without this package."""
     from vae_dist.inference.origin import Origin
     from vae_dist.runs.export import export_to_diffusers
+    from vae_dist.runs.export_programs import export_programs
 
     found = open_checkpoint(run, None, best=best)
+    origin = Origin.of(found, "export")
+    if file_format != "diffusers":
+        difference = export_programs(found, out, file_format)
+        print(printable(f"{out}: {origin}; on random input it differs from the model by {difference:.1g}"))
+        return
     statistics = export_to_diffusers(found, out)
-    print(printable(f"{out}: {Origin.of(found, 'export')}"))
+    print(printable(f"{out}: {origin}"))
     if statistics is None:
         print("Its latents were not measured, so that scaling_factor is 1: see README.md in it.")

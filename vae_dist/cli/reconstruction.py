@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vae_dist.cli.autoencoder import Autoencoder
-from vae_dist.cli.report import Report
+from vae_dist.cli.figure_table import FigureTable
 from vae_dist.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def measure(
     backbone: tuple[str, Path] | None,
     precision: Literal["fp32", "bf16"],
     on_progress: Callable[[int], None],
-) -> Report:
+) -> FigureTable:
     """Measure an autoencoder's reconstructions of a split, of whole images where it takes any size."""
     from vae_dist.data.cropped import uncropped
     from vae_dist.inference.frechet import load_backbone
@@ -82,7 +82,7 @@ def measure(
 
 def _report(
     process_group: "ProcessGroup", autoencoder: Autoencoder, dataset: "Dataset", result: "ReconstructionResult"
-) -> Report:
+) -> FigureTable:
     import torch
 
     from vae_dist.checkpoint.tensor_file import sha256
@@ -91,7 +91,7 @@ def _report(
 
     digest, fit = sha256(autoencoder.file), _fit(dataset)
     device = f"{device_name(process_group.device)}, {counted(torch.get_num_threads(), 'thread')}"
-    return Report(
+    return FigureTable(
         title=f"{dataset.name}, {result.split} split, {result.images:,} images",
         rows=_rows(result),
         protocol=f"{autoencoder.origin} (sha256 {digest[:16]}); {_protocol(result, fit, device)}",

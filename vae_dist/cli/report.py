@@ -1,43 +1,35 @@
-"""Figures of a model on a split: a table with their protocol below it, or JSON."""
+"""`vae-dist report`."""
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from vae_dist.cli.errors import handle_errors, rank_zero_only
+from vae_dist.cli.options import Debug
+from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
+MOST = 8  # runs; more lines are hard to tell apart
 
-class Report(NamedTuple):
-    """Figures, and all that has to be known to compare them.
 
-    Attributes:
-        title: of the table: the images that they are of.
-        rows: figure, value, standard error and unit.
-        protocol: the weights, and what was done, in words.
-        record: the same as plain data.
+@handle_errors
+@rank_zero_only
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of one to eight runs.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    debug: Debug = False,
+) -> None:
+    """Write a page about runs, in one file: curves, pictures, figures, configs.
+
+    Several runs are shown side by side. The page loads nothing from
+    elsewhere, so that it can be sent and kept.
     """
+    from vae_dist.atomic_files import replace_file
+    from vae_dist.reporting.report import report as write_report
 
-    title: str
-    rows: list[tuple[str, str, str, str]]
-    protocol: str
-    record: dict[str, Any]
-
-    def print(self, *, as_json: bool) -> None:
-        """Print a table with the protocol below it, or JSON."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        from vae_dist.runs.strict_json import to_json
-
-        if as_json:
-            print(to_json(self.record, indent=1))
-            return
-        table = Table(title=Text(printable(self.title)))
-        table.add_column("figure", overflow="fold")
-        table.add_column("value", justify="right", overflow="fold")  # a figure that is cut would be another one
-        table.add_column("± s.e.", justify="right", overflow="fold")
-        table.add_column("unit", overflow="fold")
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        console = Console()
-        console.print(table)
-        console.print(printable(self.protocol), soft_wrap=True, highlight=False)
+    if len(runs) > MOST:
+        raise UsageError(f"Give one to {MOST} runs, not {len(runs)}.")
+    content = write_report(runs).encode("utf-8", "backslashreplace")
+    replace_file(out, content)
+    print(printable(f"{out}: {len(content) / 2**20:.1f} MiB"))

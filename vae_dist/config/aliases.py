@@ -151,11 +151,17 @@ COMMANDS = {
     "train": "fit run resume",
     "sample": "generate draw samples",
     "reconstruct": "reconstruction recon encode",
-    "interpolate": "interpolation walk traverse",
-    "evaluate": "eval test score validate",
+    "interpolate": "interpolation walk",
+    "evaluate": "eval test validate",
     "export": "convert save save-pretrained to-diffusers push",
     "info": "env status version",
     "configs": "config list ls presets",
+    "score": "scores anomaly anomalies outliers",
+    "traverse": "traversal traversals latents",
+    "map": "pca umap tsne embed embedding project projector",
+    "runs": "run-list list-runs experiments history",
+    "compare": "diff comparison",
+    "report": "html dashboard plot plots curves",
 }
 
 

@@ -4,6 +4,7 @@ A pixel of byte value v is on with probability v/255 (Salakhutdinov and Murray, 
 ("dynamic") and one fixed draw ("static") give likelihoods about 2 nats apart on MNIST, so every figure says which.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -28,8 +29,13 @@ def binarize_once(dataset: ResidentDataset) -> ResidentDataset:
     """Return the dataset with every split replaced by one fixed draw, a function of the split and the image's index."""
 
     def draw(split: str, images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-        purpose = f"static binarization of {split}"
-        uniforms = uniforms_by_index(purpose, STATIC_SEED, range(len(images)), images.shape[1:], images.device)
-        return (uniforms * 255 < images).to(torch.uint8) * 255
+        return binarize_images(images, split, range(len(images)))
 
     return replace(dataset, tensors={split: draw(split, images) for split, images in dataset.tensors.items()})
+
+
+def binarize_images(images: UInt8[Tensor, "n c h w"], split: str, indices: Iterable[int]) -> UInt8[Tensor, "n c h w"]:
+    """Return the fixed draw of some images of a split: 0 or 255 for each pixel."""
+    purpose = f"static binarization of {split}"
+    uniforms = uniforms_by_index(purpose, STATIC_SEED, indices, images.shape[1:], images.device)
+    return (uniforms * 255 < images).to(torch.uint8) * 255

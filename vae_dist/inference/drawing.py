@@ -22,6 +22,8 @@ MIN_TILE = 56  # smaller images are enlarged by a whole factor to at least this 
 COMPARED_A_ROW = 8
 BACKGROUND = (24, 24, 27)
 INK = (228, 228, 231)
+# Of lines and classes: told apart by people who don't see all colours, and readable on dark and light grounds.
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#8b5cf6", "#ef4444", "#06b6d4", "#84cc16")
 LABEL_HEIGHT = 16
 FRAME_MS = 80
 
@@ -73,6 +75,16 @@ def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tenso
     return sheet
 
 
+def labelled_grid(images: UInt8[Tensor, "cells tiles c h w"], labels: Sequence[str], columns: int = 1) -> Image.Image:
+    """Lay out rows of images, each below its label, in columns; a label that is too long is cut."""
+    cells = [_labelled(label, grid(row, len(row)), cut=columns > 1) for label, row in zip(labels, images, strict=True)]
+    width, height = max(cell.width for cell in cells), cells[0].height
+    sheet = Image.new("RGB", (columns * width, math.ceil(len(cells) / columns) * height), color=BACKGROUND)
+    for place, cell in enumerate(cells):
+        sheet.paste(cell, (place % columns * width, place // columns * height))
+    return sheet
+
+
 def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> None:
     """Write a PNG (or another format by the suffix), replacing a file that is there in one step.
 
@@ -118,11 +130,10 @@ def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, st
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
 
 
-def _labelled(label: str, row: Image.Image) -> Image.Image:
+def _labelled(label: str, row: Image.Image, *, cut: bool = False) -> Image.Image:
     font = ImageFont.load_default()
-    sheet = Image.new(
-        "RGB", (max(row.width, int(font.getlength(label)) + 2 * GAP), row.height + LABEL_HEIGHT), BACKGROUND
-    )
+    wanted = 0 if cut else int(font.getlength(label)) + 2 * GAP
+    sheet = Image.new("RGB", (max(row.width, wanted), row.height + LABEL_HEIGHT), BACKGROUND)
     ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
     sheet.paste(row, (0, LABEL_HEIGHT))
     return sheet

@@ -20,7 +20,7 @@ from vae_dist.config import Binarization
 from vae_dist.data import Dataset, to_unit
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
-from vae_dist.distributions.likelihoods import Bernoulli
+from vae_dist.inference.image_scores import ImageScores, has_likelihood
 from vae_dist.models import ImageShape, Model
 from vae_dist.rng import CPU, normals_by_index, uniforms_by_index
 
@@ -95,6 +95,33 @@ def evaluate(
     Raises:
         UsageError: the dataset has no such split.
     """
+    scores = score_images(
+        model,
+        dataset,
+        split,
+        k=k,
+        seed=seed,
+        precision=precision,
+        process_group=process_group,
+        should_stop=should_stop,
+        on_progress=on_progress,
+    )
+    return None if scores is None else _summarize(model, dataset, split, k, seed, precision, scores)
+
+
+def score_images(
+    model: Model,
+    dataset: Dataset,
+    split: str,
+    *,
+    k: int = 1,
+    seed: int = 0,
+    precision: ScoringPrecision = "fp32",
+    process_group: ProcessGroup | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> ImageScores | None:
+    """Score each image of a split; arguments and errors as for `evaluate`, whose figures are the means of these."""
     group = process_group or ProcessGroup()
     size = dataset.size(split)
     blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
@@ -114,7 +141,7 @@ def evaluate(
     group.all_reduce(per_image)
     variance = _variance_of_means(moments, len(blocks), size, model.latent_size, group)
     active_units = int((variance > ACTIVE_VARIANCE).sum())
-    return _summarize(model, dataset, split, k, seed, precision, per_image, active_units=active_units)
+    return ImageScores(per_image[:, DISTORTION], per_image[:, NLL], per_image[:, RATES:], active_units)
 
 
 def chunk_size(image_shape: ImageShape, noise_size: int) -> int:
@@ -234,18 +261,15 @@ def _summarize(
     k: int,
     seed: int,
     precision: ScoringPrecision,
-    per_image: Float64[Tensor, "n columns"],
-    *,
-    active_units: int,
+    scores: ImageScores,
 ) -> EvalResult:
-    rates = per_image[:, RATES:]
-    neg_elbo, neg_elbo_se = mean_and_error(per_image[:, DISTORTION] + rates.sum(1))
-    nll, nll_se = mean_and_error(per_image[:, NLL])
-    cross_entropy = dataset.binarization == "none" and isinstance(model.likelihood, Bernoulli)
+    neg_elbo, neg_elbo_se = mean_and_error(scores.neg_elbo)
+    nll, nll_se = mean_and_error(scores.nll)
+    cross_entropy = not has_likelihood(model, dataset)
     bits_per_dim = nll / (math.prod(model.image_shape) * math.log(2)) if model.likelihood.discrete else None
     return EvalResult(
         split=split,
-        images=len(per_image),
+        images=len(scores.nll),
         k=k,
         seed=seed,
         noise="cuda" if next(model.parameters()).is_cuda else "cpu",
@@ -253,12 +277,12 @@ def _summarize(
         binarization=dataset.binarization,
         neg_elbo=neg_elbo,
         neg_elbo_se=neg_elbo_se,
-        distortion=mean_and_error(per_image[:, DISTORTION])[0],
-        rate=mean_and_error(rates.sum(1))[0],
-        rate_per_group=tuple(mean_and_error(group)[0] for group in rates.unbind(1)),
+        distortion=mean_and_error(scores.distortion)[0],
+        rate=mean_and_error(scores.rate)[0],
+        rate_per_group=tuple(mean_and_error(group)[0] for group in scores.rates.unbind(1)),
         nll=None if cross_entropy else nll,
         nll_se=None if cross_entropy else nll_se,
         bits_per_dim=None if cross_entropy else bits_per_dim,
-        active_units=active_units,
+        active_units=scores.active_units,
         latent_units=model.latent_size,
     )

@@ -151,7 +151,7 @@ class HierarchicalVAE(Model):
             posteriors.append(group.posterior(prior, state, features[group.level]))
             return posteriors[-1].mu
 
-        self._go_down(len(x), infer)
+        self._go_down(x.shape[0], infer)
         mu, sigma = (torch.cat([part.flatten(1) for part in parts], dim=1) for parts in zip(*posteriors, strict=True))
         return DiagonalGaussian(mu, sigma)
 
@@ -169,7 +169,7 @@ class HierarchicalVAE(Model):
     def decode(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch p h w"]:
         """Return the parameters of p(x|z)."""
         latents = self._per_group(z)
-        return self._go_down(len(z), lambda group, prior, state: latents[group.number])
+        return self._go_down(z.shape[0], lambda group, prior, state: latents[group.number])
 
     def _features(self, x: Float[Tensor, "batch c h w"]) -> list[Float[Tensor, "batch width _ _"]]:
         """Return the image's features at each level, the finest first."""

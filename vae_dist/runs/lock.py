@@ -8,11 +8,12 @@ from typing import IO
 
 from vae_dist.atomic_files import open_to_append
 from vae_dist.errors import UserError
-from vae_dist.json_files import read_bounded
+from vae_dist.json_files import open_plain, read_bounded
 
 LOCK = "lock"
 HOLDER = b"process "  # how a lock file's text begins; it is information only
 LONGEST = 1000  # bytes of it
+_HELD: set[Path] = set()  # folders that this process holds: closing any other descriptor of a lock file would free it
 
 
 class FolderLock:
@@ -49,13 +50,33 @@ class FolderLock:
         file.truncate(0)
         file.write(HOLDER + f"{os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
-        self._file = file
+        self._file, self._folder = file, folder.resolve()
+        _HELD.add(self._folder)
 
     def release(self) -> None:
         """Let others write in the folder."""
         if self._file is not None:
             self._file.close()
+            _HELD.discard(self._folder)
         self._file = None
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of a run folder; true where that can't be found out."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    if folder.resolve() in _HELD:
+        return True
+    try:
+        with open_plain(folder / LOCK) as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):  # held by another, or a file system without locks
+        return True
+    return False
 
 
 def is_lock(path: Path) -> bool:

@@ -16,8 +16,6 @@ from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
 from vae_dist.errors import UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
-from vae_dist.inference.figures import write_run_figures
-from vae_dist.inference.origin import Origin
 from vae_dist.models import Model
 from vae_dist.models.spatial import SpatialModel
 from vae_dist.optim.schedules import Scheduled, is_due
@@ -27,6 +25,7 @@ from vae_dist.runs.run import Status
 from vae_dist.runs.writer import RunWriter
 from vae_dist.training.divergence import MAX_SKIPPED_IN_A_ROW, SkippedSteps, diverged
 from vae_dist.training.metrics import AsyncMetrics
+from vae_dist.training.pictures import RunPictures
 from vae_dist.training.profiler import profiled
 from vae_dist.training.setup import Setup
 from vae_dist.training.soundness import Soundness
@@ -55,6 +54,7 @@ class Trainer:
         self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
         self._metrics = AsyncMetrics(process_group)
         self._soundness = Soundness(setup.train_state, setup.loader, setup.schedule, run.path)
+        self._pictures = RunPictures(run.path, run.images, config, setup.dataset, setup.reporter.print)
         self._stop: StopReason | None = None
         self._save_due = False
         # Of the last checkpoint; 0 without one.
@@ -92,15 +92,18 @@ class Trainer:
         return self._stop or "finished", self._step
 
     def leave_pictures(self) -> None:
-        """Draw the pictures of a run that stopped or failed, unless its weights are of no use; any signal ends that."""
+        """Draw the pictures of a run that stopped or failed, its curves alone if its weights are of no use.
+
+        Any signal ends that.
+        """
         with suppress(Exception, KeyboardInterrupt), self._signals.raised_at_once():
+            self._pictures.draw_curves(self._step)
             if self._step and self._soundness.find_unsound(self._step, 0.0, None) is None:
-                self._draw()
+                self._pictures.draw_last(self._averaged, self._step)
 
     def _draw(self) -> None:
-        averaged = self._config.optim.ema is not None
-        origin = Origin(self._run.path, self._step, averaged, "train", self._config.seed)
-        write_run_figures(self._averaged, self._setup.dataset, origin, self._run.images)
+        self._pictures.draw_curves(self._step)
+        self._pictures.draw_last(self._averaged, self._step)
 
     @property
     def _averaged(self) -> Model:
@@ -201,6 +204,8 @@ class Trainer:
         if result is not None:
             self._val_neg_elbo = result.neg_elbo
             self._setup.reporter.evaluation(self._step, result)
+        if self._evaluated:
+            self._group.on_rank_zero(lambda: self._pictures.at_evaluation(self._averaged, self._step))
 
     def _score(self) -> EvalResult | None:
         """Score the averaged weights on the validation split; None without one, or if a signal stops the run."""

@@ -1,0 +1,131 @@
+"""Scores of single images add up to the figures of an evaluation, rank the odd ones first, and are written to files."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+
+from vae_dist.checkpoint import load_model
+from vae_dist.cli.score import score
+from vae_dist.config import Config, DigitsConfig
+from vae_dist.data import load_dataset
+from vae_dist.inference.error_sheet import error_map
+from vae_dist.inference.evaluation import evaluate, score_images
+from vae_dist.inference.ranking import auroc, average_precision
+from vae_dist.training import train
+
+FIGURES = {"neg_elbo", "nll", "distortion", "rate"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps with 150 validation images: more than a block of the evaluation."""
+    folder = tmp_path_factory.mktemp("scoring") / "run"
+    sections = {
+        "model": {"h_dim": 8, "z_dim": 3},
+        "data": {"val_size": 150},
+        "train": {"steps": 30, "batch_size": 16, "micro_batches": 2, "threads": 1},
+    }
+    train(Config.model_validate(sections), folder)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Digits, and pictures of noise, in two folders."""
+    digits = load_dataset(DigitsConfig()).images("val", range(6))
+    noise = torch.randint(0, 256, (4, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
+    for name, images in (("digits", digits), ("noise", noise)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number, image in enumerate(images):
+            Image.fromarray(image[0].numpy()).save(tmp_path / "set" / name / f"{number}.png")
+    return tmp_path / "set"
+
+
+def test_means_of_scores_are_the_figures_of_an_evaluation(run: Path) -> None:
+    model, dataset = load_model(run), load_dataset(Config(data={"val_size": 150}).data)
+    scores, result = score_images(model, dataset, "val", k=3), evaluate(model, dataset, "val", k=3)
+    assert scores is not None
+    assert result is not None
+    assert result.neg_elbo == pytest.approx(float(scores.neg_elbo.mean()), rel=1e-12)
+    assert (result.nll, result.rate) == pytest.approx((float(scores.nll.mean()), float(scores.rate.mean())), rel=1e-12)
+    assert (scores.nll <= scores.distortion + scores.rate + 50).all()
+
+
+def test_a_split_is_written_image_by_image(run: Path, tmp_path: Path) -> None:
+    score(split="val", k=2, out=tmp_path / "scores.csv", checkpoint=run)
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [f"val/{index}" for index in range(150)]
+    assert rows[0].keys() == {"image", *FIGURES}
+    score(split="val", k=2, out=tmp_path / "scores.npz", checkpoint=run)
+    with np.load(tmp_path / "scores.npz") as arrays:
+        assert arrays["neg_elbo"].tolist() == [float(row["neg_elbo"]) for row in rows]
+        assert "k=2; dynamic binarization" in str(arrays["protocol"])
+
+
+def test_pictures_are_ranked_by_folder_and_the_worst_drawn(
+    run: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score([folders], k=2, out=tmp_path / "all.csv", worst=5, checkpoint=run)
+    printed = capsys.readouterr().out
+    (noise,) = [line.split() for line in printed.splitlines() if line.startswith("noise")]
+    assert noise[-2:] == ["1.0000", "1.0000"]
+    with Image.open(tmp_path / "all-worst.png") as sheet:
+        assert sheet.size == (4 * (3 * 58 + 2), 2 * (60 + 16))
+    with (tmp_path / "all.csv").open() as file:
+        every = {row["image"]: row for row in csv.DictReader(file)}
+    assert {row["folder"] for row in every.values()} == {"digits", "noise"}
+
+
+def test_scores_are_written_as_parquet(run: Path, folders: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    score([folders / "noise"], k=1, out=tmp_path / "scores.parquet", checkpoint=run)
+    table = parquet.read_table(tmp_path / "scores.parquet")
+    assert set(table.column_names) == {"image", "folder", *FIGURES}
+    assert b"protocol" in table.schema.metadata
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({}, "Give pictures to score, or --split"),
+        ({"split": "val", "pictures": [Path("a.png")]}, "Give pictures to score, or --split"),
+        ({"split": "val", "out": Path("scores.txt")}, "end the name in .csv, .npz, .parquet"),
+        ({"pictures": [Path("absent.png")]}, "There is no image"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    run: Path, arguments: dict[str, Any], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit):
+        score(**arguments, checkpoint=run)
+    assert complaint in capsys.readouterr().err
+
+
+def test_auroc_and_average_precision_are_those_of_their_definitions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 8, (60,), generator=generator).double()  # with ties
+    positive = torch.rand(60, generator=generator) < 0.3
+    pairs = scores[positive, None] - scores[None, ~positive]
+    wins = (pairs > 0).double() + (pairs == 0).double() / 2
+    assert auroc(scores, positive) == pytest.approx(float(wins.mean()))
+    precision, recall_before = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        taken = scores >= threshold
+        recall = float((taken & positive).sum() / positive.sum())
+        precision += (recall - recall_before) * float((taken & positive).sum() / taken.sum())
+        recall_before = recall
+    assert average_precision(scores, positive) == pytest.approx(precision)
+    assert np.isnan(auroc(scores, torch.zeros(60, dtype=torch.bool)))
+
+
+def test_an_error_map_goes_from_black_to_white() -> None:
+    levels = torch.tensor([0, 85, 170, 255], dtype=torch.uint8).view(1, 1, 1, 4)
+    heat = error_map(levels, torch.zeros_like(levels))
+    assert heat[0, :, 0].T.tolist() == [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255]]
