@@ -136,6 +136,28 @@ def test_packing_goes_on_with_the_shards_that_are_finished(tmp_path: Path) -> No
     assert torch.equal(pixels[:, 0, 0, 0], 3 * torch.arange(10, dtype=torch.uint8))
 
 
+def pack_until_killed(files: list[PictureFile], out: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pack({"train": files}, PixelStore(RULE), out, shard_bytes=3 * 72, on_progress=kill)
+
+
+def test_packing_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", 10).iterdir())]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    killed = multiprocessing.get_context("fork").Process(target=pack_until_killed, args=(files, parts))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert not (parts / "manifest.json").exists()
+    for out in (parts, whole):
+        pack({"train": files}, PixelStore(RULE), out, shard_bytes=3 * 72, on_progress=lambda done, total: None)
+    first, second = ({path.name: path.read_bytes() for path in out.iterdir()} for out in (parts, whole))
+    assert first == second
+
+
 def test_decoding_in_threads_and_in_processes_gives_the_same_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
