@@ -149,7 +149,7 @@ def test_an_archive_is_decoded_once_and_again_when_it_is_another(
     archive = make_tar(tmp_path / "a.tar", ("0.png", picture(0)))
     first = load(archive).images("train", range(1))
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "_pack_shard", lambda *arguments: pytest.fail("decoded again"))
+        patch.setattr(packing, "_decode_shard", lambda *arguments: pytest.fail("decoded again"))
         assert torch.equal(load(archive).images("train", range(1)), first)
     times = archive.stat().st_atime_ns, archive.stat().st_mtime_ns
     archive.write_bytes(make_tar(tmp_path / "b.tar", ("0.png", picture(9))).read_bytes())

@@ -14,6 +14,7 @@ from vae_dist.data.packs.picture_set import find_pictures
 from vae_dist.data.survey import survey
 from vae_dist.runs.first_config import first_config, plan_for
 from vae_dist.runs.first_data import Images, images_of_folder
+from vae_dist.runs.first_models import Purpose, purpose_for
 
 QUICK = ["train.steps=3", "train.threads=1", "train.precision=fp32"]
 RANDOM = np.random.default_rng(0)
@@ -47,12 +48,18 @@ def images_in(folder: Path) -> Images:
     ids=["grey, all of one size", "colour, of differing sizes", "five, of one shape", "one pixel"],
 )
 @pytest.mark.filterwarnings("ignore:optim.warmup_steps")
+@pytest.mark.parametrize("purpose", ["rebuild", "draw"])
 def test_the_config_trains(
-    tmp_path: Path, count: int, sizes: list[tuple[int, ...]], size: tuple[int, int], held_out: int
+    tmp_path: Path,
+    count: int,
+    sizes: list[tuple[int, ...]],
+    size: tuple[int, int],
+    held_out: int,
+    purpose: Purpose,
 ) -> None:
     images = images_in(draw(tmp_path / "pictures", count, *sizes))
     path = tmp_path / "pictures.yaml"
-    path.write_text(first_config(images, plan_for(images)), "utf-8")
+    path.write_text(first_config(images, plan_for(images, purpose)), "utf-8")
     config = load_config(path, QUICK)
     assert isinstance(config.data, FolderConfig)
     assert (config.data.height_and_width, config.data.val_size, images.held_out) == (size, None, held_out)
@@ -62,19 +69,31 @@ def test_the_config_trains(
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 64, 48), (3, 64, 3), (3, 256, 256)])
 @pytest.mark.parametrize("training", [1, 5, 700, 10**6])
+@pytest.mark.parametrize("purpose", ["rebuild", "draw"])
 def test_a_run_takes_about_ten_minutes_or_learns_few_pictures_by_heart(
-    shape: tuple[int, int, int], training: int
+    shape: tuple[int, int, int], training: int, purpose: Purpose
 ) -> None:
     images = Images("pictures", shape, training, 0, [])
-    plan = plan_for(images)
+    plan = plan_for(images, purpose)
     assert plan.batch <= training
     by_heart = plan.steps * plan.batch > 900 * training
     assert 9 < plan.minutes < 11 or (by_heart and plan.minutes < 9)
 
 
-def test_a_comment_stands_above_every_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "purpose"),
+    [((1, 28, 28), "draw"), ((1, 20, 32), "draw"), ((1, 112, 92), "rebuild"), ((3, 32, 32), "rebuild")],
+)
+def test_new_pictures_are_drawn_of_digits_and_the_like_and_others_rebuilt(
+    shape: tuple[int, int, int], purpose: Purpose
+) -> None:
+    assert purpose_for(Images("pictures", shape, 100, 0, [])) == purpose
+
+
+@pytest.mark.parametrize("purpose", ["rebuild", "draw"])
+def test_a_comment_stands_above_every_value(tmp_path: Path, purpose: Purpose) -> None:
     images = images_in(draw(tmp_path / "pictures", 20, (8, 8)))
-    lines = first_config(images, plan_for(images)).splitlines()
+    lines = first_config(images, plan_for(images, purpose)).splitlines()
     values = [place for place, line in enumerate(lines) if line.startswith("  ") and "#" not in line]
     assert len(values) > 15
     assert all(lines[place - 1].startswith("  # ") for place in values)
@@ -98,6 +117,22 @@ def test_init_names_the_next_command_and_overwrites_nothing(tmp_path: Path, monk
     assert again.exit_code == 1
     assert "overwrites nothing" in again.stderr
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "other"),
+    [
+        ((), "conv", "rebuild"),
+        (("--for", "rebuild"), "patch-autoencoder", "draw"),
+        (("--for", "draw"), "conv", "rebuild"),
+    ],
+)
+def test_init_names_the_other_kind_of_model(tmp_path: Path, options: tuple[str, ...], kind: str, other: str) -> None:
+    path = tmp_path / "a.yaml"
+    written = run("init", str(draw(tmp_path / "pictures", 3, (8, 8))), "--out", str(path), *options)
+    assert load_config(path).model.kind == kind
+    for text in (written.stdout, path.read_text()):
+        assert f"--for {other}" in text
 
 
 def test_init_takes_a_packed_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

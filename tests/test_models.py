@@ -309,3 +309,28 @@ def test_hidden_units_have_the_activation_that_is_asked_for(activation: str, flo
     assert isinstance(model, MLPVAE)
     hidden = model.image_to_hidden(3 * torch.randn(200, 64))
     assert floor - 0.005 < hidden.min() <= floor + 0.005
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 20), (3, 112, 92), (1, 128, 128), (3, 256, 256)], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_pictures_of_any_size_train_are_drawn_rebuilt_and_interpolated(
+    name: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "BLOCK", 2)
+    monkeypatch.setitem(MODELS["autoencoder-kl"], "channels", [4, 4, 4, 8])  # attention over 32 × 32 positions
+    chosen = config(name, "gaussian, fixed", OWN, "elbo")
+    model, images = initial_model(chosen.model, shape, seed=0), levels(2, shape)
+    if model.starts_from_images:
+        model.start_from((255 * images).byte())
+    objective = build_objective(chosen.objective, model, micro_size=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    loss = objective(images, torch.randn(1, 2, model.noise_size)).loss.mean()
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    with torch.inference_mode():
+        drawn, rebuilt = generation.sample(model, 1, seed=0), generation.reconstruct(model, images)
+        z = generation.encode(model, images)
+        between = generation.decode(model, generation.interpolate(z[0], z[1], 3, "slerp"))
+    assert (drawn.shape, rebuilt.shape, between.shape) == ((1, *shape), (2, *shape), (3, *shape))
+    assert all(pictures.isfinite().all() for pictures in (drawn, rebuilt, between))

@@ -1,4 +1,7 @@
-"""Training on original files: the bits of a run on pixels, whatever number of processes decodes and whatever ends."""
+"""Training on original files: the bits of a run on pixels, whatever number of processes decodes and whatever ends.
+
+What ends a run is tried on a folder and on a set of pixels, too.
+"""
 
 import multiprocessing
 import os
@@ -91,7 +94,11 @@ def children_of(process: int) -> list[int]:
     return found + [grandchild for child in found for grandchild in children_of(child)]
 
 
-def long_run(folder: Path, pack: Path, steps: int) -> Running:
+def on_originals(pack: Path) -> str:
+    return f"{{name: packed, root: {pack}, size: 8, val_size: 4, workers: 2}}"
+
+
+def long_run(folder: Path, data: str, steps: int) -> Running:
     settings = (
         "train.log_every=5",
         "train.compile=off",
@@ -99,34 +106,40 @@ def long_run(folder: Path, pack: Path, steps: int) -> Running:
         "train.checkpoint_every=20",
         "optim.schedule=constant",
     )
-    data = f"data={{name: packed, root: {pack}, size: 8, val_size: 4, workers: 2}}"
-    return Running(folder, *(part for value in (*settings, data) for part in ("--set", value)))
+    return Running(folder, *(part for value in (*settings, f"data={data}") for part in ("--set", value)))
 
 
+@pytest.mark.parametrize("source", ["originals", "pixels", "folder"])
 def test_a_run_that_is_killed_in_mid_epoch_ends_in_the_same_bits_and_leaves_no_process(
-    tmp_path: Path, pack: Path
+    tmp_path: Path, pack: Path, source: str
 ) -> None:
+    data = on_originals(pack)
+    if source == "pixels":
+        pixels = packed(tmp_path / "pictures", tmp_path / "pixels", "pixels", (8, 8))
+        data = f"{{name: packed, root: {pixels}, val_size: 4, resident: off}}"
+    elif source == "folder":
+        data = f"{{name: folder, root: {tmp_path / 'pictures'}, size: 8, val_size: 4, resident: off}}"
     for name in ("undisturbed", "killed"):
         (tmp_path / name).mkdir()
-    undisturbed = long_run(tmp_path / "undisturbed", pack, steps=50)
+    undisturbed = long_run(tmp_path / "undisturbed", data, steps=50)
     assert undisturbed.process.wait(60) == 0, undisturbed.errors()
-    killed = long_run(tmp_path / "killed", pack, steps=50)
+    killed = long_run(tmp_path / "killed", data, steps=50)
     try:
         killed.wait_until(killed.is_training)
         processes = children_of(killed.process.pid)
-        assert len(processes) >= 2
+        assert len(processes) >= (2 if source == "originals" else 0)
         os.kill(killed.process.pid, signal.SIGKILL)
         wait_until(lambda: not any(map(is_alive, processes)))
     finally:
         killed.process.kill()
         killed.process.wait()
-    again = long_run(tmp_path / "killed", pack, steps=50)
+    again = long_run(tmp_path / "killed", data, steps=50)
     assert again.process.wait(60) == 0, again.errors()
     assert bits(undisturbed.run) == bits(again.run)
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_the_file_it_was_on(tmp_path: Path, pack: Path) -> None:
-    running = long_run(tmp_path, pack, steps=100_000)
+    running = long_run(tmp_path, on_originals(pack), steps=100_000)
     try:
         running.wait_until(running.is_training)
         *_, worker = children_of(running.process.pid)

@@ -2,8 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,10 @@ from vae_dist.config import Config, FolderConfig
 from vae_dist.data import Dataset, load_dataset
 from vae_dist.data.fitting import Rule
 from vae_dist.data.input_images import read_images
-from vae_dist.data.packs import packing
+from vae_dist.data.packs import decoding, packing
 from vae_dist.data.packs.cache import cache_size, cached_pack, clear_cache, packs_folder
 from vae_dist.data.packs.dataset import open_pack
-from vae_dist.data.packs.decoding import FEW, Decoder, decode_to_fit
+from vae_dist.data.packs.decoding import Decoder, decode_to_fit
 from vae_dist.data.packs.files import PictureFile, file_at
 from vae_dist.data.packs.packing import pack
 from vae_dist.data.packs.stores import PixelStore
@@ -64,7 +68,7 @@ def every_image(dataset: Dataset) -> dict[str, torch.Tensor]:
 def test_a_folder_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = draw(tmp_path / "pictures", 12)
     first = every_image(load(root))
-    monkeypatch.setattr(packing, "_pack_shard", lambda *arguments: pytest.fail("decoded again"))
+    monkeypatch.setattr(packing, "_decode_shard", lambda *arguments: pytest.fail("decoded again"))
     second = every_image(load(root))
     assert all(torch.equal(first[split], second[split]) for split in first)
 
@@ -132,12 +136,61 @@ def test_packing_goes_on_with_the_shards_that_are_finished(tmp_path: Path) -> No
     assert torch.equal(pixels[:, 0, 0, 0], 3 * torch.arange(10, dtype=torch.uint8))
 
 
-def test_many_pictures_are_decoded_in_processes_to_the_same_pixels(tmp_path: Path) -> None:
-    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", FEW + 5).iterdir())]
-    with Decoder(partial(decode_to_fit, RULE)) as few, Decoder(partial(decode_to_fit, RULE)) as many:
-        here = [chunk.content for part in (files[:100], files[100:200], files[200:]) for chunk in few(part)]
-        there = [chunk.content for chunk in many(files)]
-    assert np.array_equal(np.concatenate(here), np.concatenate(there))
+def pack_until_killed(files: list[PictureFile], out: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pack({"train": files}, PixelStore(RULE), out, shard_bytes=3 * 72, on_progress=kill)
+
+
+def test_packing_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", 10).iterdir())]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    killed = multiprocessing.get_context("fork").Process(target=pack_until_killed, args=(files, parts))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert not (parts / "manifest.json").exists()
+    for out in (parts, whole):
+        pack({"train": files}, PixelStore(RULE), out, shard_bytes=3 * 72, on_progress=lambda done, total: None)
+    first, second = ({path.name: path.read_bytes() for path in out.iterdir()} for out in (parts, whole))
+    assert first == second
+
+
+def test_decoding_in_threads_and_in_processes_gives_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", 40).iterdir())]
+
+    def decoded(few: int, large: int) -> list[np.ndarray]:
+        monkeypatch.setattr(decoding, "FEW", few)
+        monkeypatch.setattr(decoding, "LARGE", large)
+        with Decoder(partial(decode_to_fit, RULE)) as decode:
+            return [chunk.content for chunk in decode(files)]
+
+    monkeypatch.setattr(decoding, "CHUNK_FILES", 7)
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 3)
+    here, in_threads, in_processes = decoded(100, 10**6), decoded(100, 0), decoded(0, 0)
+    assert len(here) == 6
+    for other in (in_threads, in_processes):
+        assert all(map(np.array_equal, here, other))
+
+
+def test_a_signal_ends_decoding_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [file_at(str(path), path.name) for path in sorted(draw(tmp_path / "pictures", 20).iterdir())]
+    monkeypatch.setattr(decoding, "LARGE", 0)
+    begun: list[str] = []
+
+    def slow(files: Iterable[PictureFile]) -> None:
+        for file in files:
+            begun.append(file.name)
+            time.sleep(0.1)
+
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt), Decoder(slow) as decode:
+        list(decode(files))
+    assert 1 <= len(begun) < 20
 
 
 def test_pictures_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:

@@ -14,10 +14,15 @@ from vae_dist.errors import UserError
 
 def write_and_sync(path: Path, content: bytes) -> None:
     """Write a new file and force it to the disk before returning (mode 0666 less the umask)."""
+    _write(path, content, sync=True)
+
+
+def _write(path: Path, content: bytes, *, sync: bool) -> None:
     with path.open("xb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -29,8 +34,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Put `content` at `path` in one step, making its folder where there is none.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        sync: force it to the disk before returning; else it may be lost, or empty, if the machine fails.
 
     Raises:
         UserError: `path` is a folder, which is never replaced.
@@ -41,9 +51,10 @@ def replace_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
-        write_and_sync(temporary, content)
+        _write(temporary, content, sync=sync)
         temporary.replace(path)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -37,11 +37,11 @@ def train_originals(folders: PictureFolders, rounds: int, log: Log) -> list[Row]
     rows = []
     for name, pictures, setting in (
         ("small JPEGs", folders.small, replace(MLP_512, steps=40)),
-        ("photographs", folders.large, replace(MLP_512, batch_size=128, steps=8)),
+        ("photographs", folders.large, replace(MLP_512, batch_size=128, steps=12)),
     ):
         pack = _packed(pictures, folders.work / f"{name} as they are", "original")
         shape = SMALL_SHAPE if pictures == folders.small else (3, SIDE, SIDE)
-        size = {"size": list(shape[1:]), "val_size": 0}
+        size = {"size": list(shape[1:])}  # no val_size: photographs have a val split
         ours = _on_pictures(setting, {"name": "packed", "root": str(pack), **size}, shape)
         theirs = _on_pictures(setting, {"name": "folder", "root": str(pictures), **size}, shape)
         loops = {f"{name}, original files": ("ours", ours), f"{name}, DataLoader": ("bare files", theirs)}

@@ -62,6 +62,8 @@ class Ours:
 
     def run(self, turn: Turn) -> None:
         """See `Loop.run`; time counts from the first step of a round to the first step of the next."""
+        if self._setting.steps <= WARM_UP_STEPS:
+            raise ValueError(f"A round has {self._setting.steps} steps, and more than {WARM_UP_STEPS} are needed.")
         images, untimed = self._setting.steps * self._setting.batch_size, Trainer._advance
         began = 0.0
 

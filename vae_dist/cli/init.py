@@ -1,7 +1,7 @@
 """`vae-dist init`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,14 @@ def init(
         Path | None,
         typer.Option(help="Config to write; none is overwritten.", show_default="NAME.yaml, by its name"),
     ] = None,
+    purpose: Annotated[
+        Literal["rebuild", "draw"] | None,
+        typer.Option(
+            "--for",
+            help="A model that rebuilds pictures, in minutes, or one that draws new ones, in hours.",
+            show_default="draw for small grey pictures like digits, else rebuild",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write a first config for pictures of your own, with a reason beside every value."""
@@ -36,16 +44,18 @@ def init(
 
     from vae_dist.atomic_files import replace_file
     from vae_dist.data.search_path import expanded
-    from vae_dist.runs.first_config import first_config, plan_for
+    from vae_dist.runs.first_config import GOOD_FOR, OTHER, first_config, plan_for
+    from vae_dist.runs.first_models import purpose_for
 
     console, folder = Console(), expanded(path)
     target = out or Path(f"{_name(folder) or 'pictures'}.yaml")
     _refuse_to_overwrite(target)
     images = _images(folder, console)
-    plan = plan_for(images)
+    plan = plan_for(images, purpose or purpose_for(images))
     replace_file(target, first_config(images, plan).encode())
     print(printable(f"found   {images.found}"))
-    print(f"config  a conv model, {plan.steps:,} steps of {plan.batch}: about {plan.duration} on two idle CPU cores")
+    print(f"model   {plan.model.kind}: {GOOD_FOR[plan.model.purpose]}; the other: --for {OTHER[plan.model.purpose]}")
+    print(f"config  {plan.steps:,} steps of {plan.batch}: about {plan.duration} on two idle CPU cores")
     print(printable(f"Next: vae-dist train {shlex.quote(str(target))}"))
 
 

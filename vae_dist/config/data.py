@@ -28,17 +28,6 @@ Shuffle = Annotated[
         description="full: any order; blocks: by blocks of neighbours, for sets on a disk that are larger than memory"
     ),
 ]
-ValSize = Annotated[
-    CountOrZero | None, Field(description="images held out at the end of train; null: the data's own number")
-]
-
-RandomFlip = Annotated[bool, Field(description="mirror training images left to right, each with probability 1/2")]
-RandomCrop = Annotated[
-    Side | tuple[Side, Side] | None,
-    Field(
-        description="train on a random part of each image, of this side or [height, width]; all else sees the centre"
-    ),
-]
 
 
 def sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -73,19 +62,35 @@ GreyLevel = Annotated[
 ]
 
 
-class DigitsConfig(Kind):
+class ImagesConfig(Kind):
+    """The keys that all data have."""
+
+    name: str
+    random_flip: bool = Field(False, description="mirror training images left to right, each with probability 1/2")
+    random_crop: Side | tuple[Side, Side] | None = Field(
+        None,
+        description="train on a random part of each image, of this side or [height, width]; all else sees the centre",
+    )
+
+
+class DividedConfig(ImagesConfig):
+    """The keys of data whose last training images may be held out."""
+
+    val_size: CountOrZero | None = Field(
+        None, description="images held out at the end of train; null: the data's own number"
+    )
+
+
+class DigitsConfig(DividedConfig):
     """The 10,000 digits that come with the package."""
 
     builder: ClassVar[str] = "vae_dist.data.digits:load_digits"
 
     name: Literal["digits"] = "digits"
     binarize: Binarize = "dynamic"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class MnistConfig(Kind):
+class MnistConfig(DividedConfig):
     """MNIST or Fashion-MNIST."""
 
     builder: ClassVar[str] = "vae_dist.data.mnist:load_mnist"
@@ -93,12 +98,9 @@ class MnistConfig(Kind):
     name: Literal["mnist", "fashion-mnist"] = Field("mnist", description="which of the two sets")
     root: Root = None
     binarize: Binarize = "dynamic"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class BinarizedMnistConfig(Kind):
+class BinarizedMnistConfig(ImagesConfig):
     """Larochelle's fixed draw of MNIST, which comes with a validation split."""
 
     builder: ClassVar[str] = "vae_dist.data.binarized_mnist:load_binarized_mnist"
@@ -106,11 +108,9 @@ class BinarizedMnistConfig(Kind):
     name: Literal["binarized-mnist"] = "binarized-mnist"
     root: Root = None
     binarize: Literal["static"] = Field("static", description="the images are a fixed draw already")
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class CifarConfig(Kind):
+class CifarConfig(DividedConfig):
     """CIFAR-10 or CIFAR-100, in colour."""
 
     builder: ClassVar[str] = "vae_dist.data.cifar:load_cifar"
@@ -118,12 +118,9 @@ class CifarConfig(Kind):
     name: Literal["cifar10", "cifar100"] = Field("cifar10", description="which of the two sets")
     root: Root = None
     binarize: Colours = "none"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class SvhnConfig(Kind):
+class SvhnConfig(DividedConfig):
     """SVHN's house numbers, in colour."""
 
     builder: ClassVar[str] = "vae_dist.data.svhn:load_svhn"
@@ -131,15 +128,11 @@ class SvhnConfig(Kind):
     name: Literal["svhn"] = "svhn"
     root: Root = None
     binarize: Colours = "none"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class PicturesConfig(Kind):
+class PicturesConfig(DividedConfig):
     """The keys that every set of picture files has."""
 
-    name: str
     root: Path | None = None
     size: Size = None
     levels: Levels | None = Field(None, description="values that become 0 and 255; null: those of the pixels' type")
@@ -149,9 +142,6 @@ class PicturesConfig(Kind):
     resident: Resident = "auto"
     shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
@@ -190,7 +180,7 @@ class HuggingFaceConfig(PicturesConfig):
     column: str | None = Field(None, description="with the pictures; null: the only one that has any")
 
 
-class PackedConfig(Kind):
+class PackedConfig(DividedConfig):
     """A set that `vae-dist data pack` made."""
 
     builder: ClassVar[str] = "vae_dist.data.packed:load_packed"
@@ -210,12 +200,9 @@ class PackedConfig(Kind):
     resident: Resident = "auto"
     shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class ArrayConfig(Kind):
+class ArrayConfig(DividedConfig):
     """Images in a file of arrays."""
 
     builder: ClassVar[str] = "vae_dist.data.array:load_array"
@@ -225,21 +212,15 @@ class ArrayConfig(Kind):
     resident: Resident = "auto"
     shuffle: Shuffle = "full"
     binarize: Binarize = "dynamic"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
-class GivenDataConfig(Kind):
+class GivenDataConfig(DividedConfig):
     """Images that were given to `train` from Python."""
 
     builder: ClassVar[str] = "vae_dist.data.given:not_given"
 
     name: Literal["given"] = "given"
     binarize: Binarize = "dynamic"
-    val_size: ValSize = None
-    random_flip: RandomFlip = False
-    random_crop: RandomCrop = None
 
 
 DataConfig = Annotated[

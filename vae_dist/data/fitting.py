@@ -101,8 +101,8 @@ def fit_image(picture: Image.Image, channels: int, rule: Rule) -> tuple[UInt8[np
     return _channels_first(picture if picture.mode == mode else picture.convert(mode)), remarks
 
 
-def is_grey(pixels: UInt8[np.ndarray, "c h w"]) -> bool:
-    """Return whether all channels of a picture are equal."""
+def is_grey(pixels: UInt8[np.ndarray, "c *shape"]) -> bool:
+    """Return whether all channels of pictures are equal."""
     return all(np.array_equal(pixels[0], channel) for channel in pixels[1:])
 
 

@@ -1,7 +1,5 @@
 """Pixels of any type as bytes: which values become 0 and 255 depends on the type or the config, never on a picture."""
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
@@ -95,4 +93,4 @@ def _scale(values: Num[np.ndarray, "*shape"], low: float, high: float) -> tuple[
 
 def _of_one(remarks: Remarks) -> Remarks:
     """Count the strips of a picture as one."""
-    return replace(remarks, not_finite=min(1, remarks.not_finite), outside=min(1, remarks.outside))
+    return remarks._replace(not_finite=min(1, remarks.not_finite), outside=min(1, remarks.outside))

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 from vae_dist.data.look import Look, look
 from vae_dist.data.packs.files import PictureFile
+from vae_dist.data.pictures import PILLOW_IS_QUIET
 from vae_dist.errors import UserError
 
 
+@PILLOW_IS_QUIET
 def look_at(files: Iterable[PictureFile]) -> list[Look]:
     """Decode files and return their descriptions."""
     return [_look_at(file) for file in files]

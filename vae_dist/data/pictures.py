@@ -5,7 +5,8 @@ Without torch, which takes seconds to import: packing does this in processes of 
 
 import struct
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from vae_dist.data.fitting import Rule, fit_image
 from vae_dist.data.levels import Levels
 from vae_dist.data.native_output import native_errors_dropped
 from vae_dist.data.remarks import Remarks
+from vae_dist.data.shared_context import SharedContext
 from vae_dist.errors import UsageError, UserError
 
 # Content decides the reader, whatever a file is called, and no other is ever tried: EPS would start Ghostscript.
@@ -62,6 +64,19 @@ UNREADABLE = (
 )
 
 
+@contextmanager
+def _pillow_is_quiet() -> Iterator[None]:
+    """Ignore warnings about metadata, and raise those about decompression bombs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+# Entered around many pictures too: filters of warnings are the whole process's, and costly to change.
+PILLOW_IS_QUIET, NATIVE_ERRORS_DROPPED = SharedContext(_pillow_is_quiet), SharedContext(native_errors_dropped)
+
+
 class Source(NamedTuple):
     """A picture file that was opened."""
 
@@ -94,18 +109,15 @@ def open_picture(source: Path | BytesIO, name: str | None = None, side: int | No
     """
     name = name or str(source)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source, formats=FORMATS) as picture:
-                _check_size(name, picture)
-                cut, pages = _is_cut_to_8_bits(picture), bool(getattr(picture, "is_animated", False))
-                size = picture.size
-                if side is not None:
-                    picture.draft(None, (DRAFT * side, DRAFT * side))
-                with native_errors_dropped() if picture.format == "TIFF" else nullcontext():
-                    upright, turned = _upright(picture)
-                return Source(upright, size[::-1] if turned else size, pages, picture.format or "", cut)
+        with PILLOW_IS_QUIET, Image.open(source, formats=FORMATS) as picture:
+            _check_size(name, picture)
+            cut, pages = _is_cut_to_8_bits(picture), bool(getattr(picture, "is_animated", False))
+            size = picture.size
+            if side is not None and min(size) >= 2 * DRAFT * side:  # else it would be decoded as it is
+                picture.draft(None, (DRAFT * side, DRAFT * side))
+            with NATIVE_ERRORS_DROPPED if picture.format == "TIFF" else nullcontext():
+                upright, turned = _upright(picture)
+            return Source(upright, size[::-1] if turned else size, pages, picture.format or "", cut)
     except FileNotFoundError as error:
         raise UserError(f"There is no image {name}.") from error
     except IsADirectoryError as error:
@@ -135,7 +147,9 @@ def decode_picture(source: Path | BytesIO, rule: Rule, channels: int = 3, name: 
         pixels, remarks = fit_image(opened.picture, channels, rule)
     except UserError as error:
         raise type(error)(f"{name}: {error}.") from error
-    remarks += rule.remarks_on(*opened.size) + Remarks(several_pages=int(opened.several_pages))
+    remarks += rule.remarks_on(*opened.size)
+    if opened.several_pages:
+        remarks += Remarks(several_pages=1)
     return Decoded(pixels, opened.size, remarks)
 
 

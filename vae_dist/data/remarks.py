@@ -1,14 +1,13 @@
 """Count values out of range, what is cropped or enlarged, and files of several pages, over one picture or a set."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MOSTLY_UNUSED = 0.25  # of the range, and less: such pictures are nearly black
 MUCH_CROPPED = 0.1  # of the area, and more
 
 
-@dataclass(frozen=True)
-class Remarks:
+class Remarks(NamedTuple):
     """Numbers of pictures, and the values among them. Those of a set are the sum of its pictures'."""
 
     several_pages: int = 0  # of whose files the first page was taken
@@ -22,7 +21,7 @@ class Remarks:
     enlarged: int = 0  # that are smaller than the images
     most_enlarged: float = 0.0  # factor that a picture's sides are multiplied by
 
-    def __add__(self, other: "Remarks") -> "Remarks":
+    def __add__(self, other: "Remarks") -> "Remarks":  # type: ignore[override]  # no longer tuple
         return Remarks(
             self.several_pages + other.several_pages,
             self.not_finite + other.not_finite,

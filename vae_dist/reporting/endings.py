@@ -3,13 +3,22 @@
 from pathlib import Path
 
 
-def finished(run: Path, caution: str | None, command: str) -> str:
-    """Say where the results are, and which command to give next; first, where the last weights are not the best."""
+def finished(run: Path, caution: str | None, *, spatial: bool, split: str) -> str:
+    """Say where the results are, and which commands to give next; first, where the last weights are not the best.
+
+    Args:
+        run: its folder.
+        caution: that the last weights are not the best.
+        spatial: whether latents are, so that pictures are rebuilt and draws from the prior show textures.
+        split: to score first, "val" if there is one.
+    """
     first = f"{caution}\n" if caution else ""
+    pictures = "reconstructions.png" if spatial else f"samples.png and {run}/images/reconstructions.png"
     return (
-        f"{first}Finished. Pictures: {run}/images/samples.png and {run}/images/reconstructions.png\n"
+        f"{first}Finished. Pictures: {run}/images/{pictures}\n"
         f"Checkpoints: {run}/checkpoints\n"
-        f"Next: vae-dist {command} {run}"
+        f"Figures: vae-dist evaluate {run} --split {split}{' --metrics psnr,ssim' if spatial else ''}\n"
+        f"Next: vae-dist {'reconstruct' if spatial else 'sample'} {run}"
     )
 
 

@@ -6,34 +6,31 @@ from typing import Any, NamedTuple
 import yaml
 
 from vae_dist.runs.first_data import Entry, Images
+from vae_dist.runs.first_models import FirstModel, Purpose, first_model, power_of_two, rounded
 
-# Milliseconds on one core of a Xeon, measured once: conv with 3 blocks, flow prior, logistic mixture of 3, fp32. What a
-# second core saves is left for validation and for slower processors.
-MS_A_STEP = 17.0  # whatever it holds
-MS_A_VALUE = 0.45e-3  # of an image, in the likelihood
-MS_A_POSITION = {32: 0.75 / 64, 64: 1.9 / 64}  # of an image, in a network of so many channels
 MINUTES = 10
 MOST_EPOCHS = 1000  # of a few pictures; then they are known by heart
 FEWEST_STEPS = 2000  # in ten minutes: of large images a batch has fewer
 LARGEST_BATCH, PARTS = 64, 8  # images a step; the parts that a batch is in unless the config says otherwise
-SMALL_SIDE = 32  # pixels, up to which patches are of 4
-FEW, MANY = 1_000, 10_000  # pictures
+GOOD_FOR: dict[Purpose, str] = {
+    "rebuild": "rebuilds pictures, and doesn't draw new ones (its prior gives textures)",
+    "draw": "draws new pictures, which takes hours where they are photographs, and rebuilds them less well",
+}
+OTHER: dict[Purpose, Purpose] = {"rebuild": "draw", "draw": "rebuild"}
 
 
 class Plan(NamedTuple):
     """The values that depend on one another.
 
     Attributes:
-        patch: side in pixels.
-        width: channels of the network.
+        model: to train.
         batch: images a step.
         images_a_second: roughly, on two cores.
         steps: of the run.
         minutes: that they take, roughly.
     """
 
-    patch: int
-    width: int
+    model: FirstModel
     batch: int
     images_a_second: float
     steps: int
@@ -46,72 +43,45 @@ class Plan(NamedTuple):
         return f"{minutes} minute{'' if minutes == 1 else 's'}"
 
 
-def plan_for(images: Images) -> Plan:
+def plan_for(images: Images, purpose: Purpose) -> Plan:
     """Choose a network and a number of steps that two CPU cores can take in ten minutes."""
-    side = max(images.shape[1:])
-    patch, width = (4, 32) if side <= SMALL_SIDE else (8, 64)
-    patch = min(patch, _power_of_two(min(images.shape[1:])))  # none is larger than an image
-    positions = math.prod(-(-length // patch) for length in images.shape[1:])
-    ms_an_image = MS_A_VALUE * math.prod(images.shape) + MS_A_POSITION[width] * positions
-    affordable = (MINUTES * 60_000 / FEWEST_STEPS - MS_A_STEP) / ms_an_image
-    batch = _power_of_two(min(LARGEST_BATCH, images.training, max(PARTS, affordable)))
-    ms_a_step = MS_A_STEP + batch * ms_an_image
+    model = first_model(images, purpose)
+    affordable = (MINUTES * 60_000 / FEWEST_STEPS - model.ms_a_step) / model.ms_an_image
+    batch = power_of_two(min(LARGEST_BATCH, images.training, max(PARTS, affordable)))
+    ms_a_step = model.ms_a_step + batch * model.ms_an_image
     in_time, in_epochs = MINUTES * 60_000 / ms_a_step, MOST_EPOCHS * images.training / batch
-    steps = _rounded(min(in_time, in_epochs))
-    return Plan(patch, width, batch, 1000 * batch / ms_a_step, steps, steps * ms_a_step / 60_000)
+    steps = rounded(min(in_time, in_epochs))
+    return Plan(model, batch, 1000 * batch / ms_a_step, steps, steps * ms_a_step / 60_000)
 
 
 def first_config(images: Images, plan: Plan) -> str:
     """Write a config in which a comment stands above every value."""
+    purpose = plan.model.purpose
     top = (
         f"# Written by vae-dist init for {images.found}.\n"
+        f"# This model {GOOD_FOR[purpose]}:\n"
+        f"# for the other kind, vae-dist init --for {OTHER[purpose]} --out FILE.\n"
         f"# A place to start from: about {plan.duration} on two idle CPU cores. "
         "Change first train.steps (time), then\n"
         "# data.size (detail), then model.z_dim (how much of a picture is kept). Every key: docs/configuration.md.\n"
     )
     sections = {
         "data": [_section(images.entries), _held_out(images)],
-        "model": [_section(_model(images, plan))],
-        "optim": [_section(_optim(images, plan))],
+        "model": [_section(plan.model.entries)],
+        "optim": [_section(_optim(plan))],
         "train": [_section(_train(images, plan))],
     }
     return top + "".join(f"{name}:\n{''.join(parts)}" for name, parts in sections.items())
 
 
-def _model(images: Images, plan: Plan) -> list[Entry]:
-    height, width = (-(-length // plan.patch) for length in images.shape[1:])
-    by_count = 32 if images.training < FEW else 64 if images.training < MANY else 128
-    z_dim = max(2, min(by_count, math.prod(images.shape) // 8))
-    return [
-        Entry("kind", "conv", "the first choice for minutes to an hour; hierarchical is for long runs"),
-        Entry("width", plan.width, "channels; twice as many take up to twice the time, which pays in longer runs"),
-        Entry("blocks", 3, "residual blocks each way; more help in runs of an hour"),
-        Entry(
-            "patch",
-            plan.patch,
-            f"pixels: {height} × {width} positions; half has four times as many, and is slower",
-        ),
-        Entry("z_dim", z_dim, f"latent dimensions, for {images.training:,} pictures; raise it if all are active"),
-        Entry("prior", "flow", "learned, the cheapest gain in likelihood; normal is plainer and a little faster"),
-        Entry(
-            "likelihood",
-            {"kind": "logistic-mixture", "components": 3},
-            "of 256 levels, so bits/dim compare with papers; gaussian: up to three times faster, no bits/dim",
-        ),
-    ]
-
-
-def _optim(images: Images, plan: Plan) -> list[Entry]:
-    values = math.prod(images.shape)
+def _optim(plan: Plan) -> list[Entry]:
     return [
         Entry("lr", 1e-3, "peak learning rate; halve it if steps are skipped or the loss jumps"),
         Entry("betas", [0.9, 0.98], "of AdamW; the second forgets large gradients of the first steps sooner"),
         Entry(
             "warmup_steps", max(1, plan.steps // 20), "a twentieth of the steps: the first gradients are the largest"
         ),
-        Entry(
-            "clip_norm", float(_rounded(values)), f"a nat for each of the {values:,} values; only outliers are clipped"
-        ),
+        plan.model.clip_norm,
     ]
 
 
@@ -147,13 +117,3 @@ def _written(value: Any) -> str:
     """Write a value as YAML on one line, a name of a folder quoted where it must be."""
     text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
     return text.removesuffix("...\n").strip()
-
-
-def _rounded(number: float) -> int:
-    """Round to two digits, as 7,500."""
-    return max(1, int(float(f"{number:.2g}")))
-
-
-def _power_of_two(number: float) -> int:
-    """Return the largest power of two that isn't above a number from 1."""
-    return 1 << int(math.log2(number))

@@ -87,8 +87,9 @@ class Trainer:
             self._group.on_rank_zero(self.leave_pictures)
         else:
             caution = self._group.on_rank_zero(lambda: caution_about(self._run.path))
-            command = "reconstruct" if isinstance(self._averaged, SpatialModel) else "sample"
-            reporter.print(endings.finished(self._run.path, caution, command))
+            spatial = isinstance(self._averaged, SpatialModel)
+            split = "val" if "val" in self._setup.dataset.splits else "train"
+            reporter.print(endings.finished(self._run.path, caution, spatial=spatial, split=split))
         return self._stop or "finished", self._step
 
     def leave_pictures(self) -> None:

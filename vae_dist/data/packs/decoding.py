@@ -1,10 +1,11 @@
-"""Decoding on all cores, in processes of their own: threads would wait for one another where pictures are small."""
+"""Decoding on all cores: in threads where large pictures are few, in processes of their own where pictures are many."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
+from threading import Event
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -14,14 +15,15 @@ from jaxtyping import UInt8
 from vae_dist.data.fitting import Rule, is_grey
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.packs.workers import Workers
-from vae_dist.data.pictures import decode_picture
+from vae_dist.data.pictures import PILLOW_IS_QUIET, decode_picture
 from vae_dist.data.remarks import Remarks
 from vae_dist.distributed.cores import usable_cores
 from vae_dist.errors import UserError
 
-CHUNK_FILES, CHUNK_BYTES = 128, 1 << 20  # of files that a process decodes in one go; the smaller of the two
+CHUNK_FILES, CHUNK_BYTES = 128, 1 << 18  # of files that are decoded in one go; the smaller of the two
 OTHER_SIZE = "pixels, and others have"
-FEW = 2 * CHUNK_FILES  # files and fewer are decoded here: starting processes would take longer
+FEW = 1024  # files and fewer are decoded in this process: others take a second to start
+LARGE = 1 << 14  # bytes on average: of smaller pictures threads would mostly wait for one another
 Content = TypeVar("Content")
 Result = TypeVar("Result")
 
@@ -38,7 +40,7 @@ class Chunk(Generic[Content]):
 
 
 class Decoder(Generic[Result]):
-    """Decodes pictures in processes that are started when they are needed, and end with the block.
+    """Decodes pictures in threads or processes that are started when they are needed, and end with the block.
 
     Args:
         decode: what is done with a few files: a function that can be sent to another process.
@@ -48,6 +50,7 @@ class Decoder(Generic[Result]):
         self._decode = decode
         self._cores = usable_cores()
         self._workers = Workers(decode, self._cores)
+        self._threads, self._is_closed = ThreadPoolExecutor(self._cores), Event()
         self._in_processes = False
 
     def __enter__(self) -> "Decoder[Result]":
@@ -56,7 +59,9 @@ class Decoder(Generic[Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_closed.set()
         self._workers.close()
+        self._threads.shutdown(cancel_futures=True)
 
     def __call__(self, files: Sequence[PictureFile]) -> Iterator[Result]:
         """Decode files, and yield the result of every few of them, in their order.
@@ -65,16 +70,24 @@ class Decoder(Generic[Result]):
             UserError: a process was ended while it decoded.
         """
         self._in_processes |= len(files) > FEW and self._cores > 1
-        if not self._in_processes:
+        if not self._in_processes and sum(file.size for file in files) < LARGE * len(files):
             yield from map(self._decode, _chunks(files))
             return
+        submit = self._workers.submit if self._in_processes else self._submit_to_thread
         waiting: deque[Future[Result]] = deque()
         for chunk in _chunks(files):
-            waiting.append(self._workers.submit(chunk))
+            waiting.append(submit(chunk))
             if len(waiting) > 2 * self._cores:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def _submit_to_thread(self, files: Sequence[PictureFile]) -> Future[Result]:
+        return self._threads.submit(self._decode, takewhile(self._is_open, files))
+
+    def _is_open(self, _: PictureFile) -> bool:
+        """Return whether results are still wanted: a thread can't be ended in the middle of its work."""
+        return not self._is_closed.is_set()
 
 
 def _chunks(files: Iterable[PictureFile]) -> Iterator[list[PictureFile]]:
@@ -87,6 +100,7 @@ def _chunks(files: Iterable[PictureFile]) -> Iterator[list[PictureFile]]:
         yield chunk
 
 
+@PILLOW_IS_QUIET
 def decode_to_fit(rule: Rule, files: Iterable[PictureFile]) -> Chunk[UInt8[np.ndarray, "n c h w"]]:
     """Decode files and make them fit; the pixels have one channel if all are grey."""
     pixels: list[UInt8[np.ndarray, "3 h w"]] = []
@@ -104,6 +118,6 @@ def decode_to_fit(rule: Rule, files: Iterable[PictureFile]) -> Chunk[UInt8[np.nd
         pixels.append(decoded.pixels)
         names.append(file.name)
         remarks += decoded.remarks
-    grey = all(map(is_grey, pixels))
     stacked = np.stack(pixels) if pixels else np.empty((0, 3, rule.height, rule.width), np.uint8)
+    grey = is_grey(stacked.swapaxes(0, 1))
     return Chunk(stacked[:, : 1 if grey else 3], names, grey, remarks, left_out)

@@ -1,7 +1,6 @@
 """Opening a set of original files: the rule that its pictures are decoded by, and the processes that do it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -103,5 +102,5 @@ def _notes(rule: Rule, sizes: Int64[Tensor, "n 2"]) -> dict[str, str]:
     remarks = Remarks()
     for (height, width), count in zip(distinct.tolist(), counts.tolist(), strict=True):
         of_one = rule.remarks_on(width, height)
-        remarks += replace(of_one, cropped=count * of_one.cropped, enlarged=count * of_one.enlarged)
+        remarks += of_one._replace(cropped=count * of_one.cropped, enlarged=count * of_one.enlarged)
     return remarks.notes(len(sizes), rule.height, rule.width)

@@ -17,7 +17,7 @@ from vae_dist.data.look import look
 from vae_dist.data.packs.decoding import Chunk
 from vae_dist.data.packs.files import PictureFile
 from vae_dist.data.packs.manifest import REPAIR
-from vae_dist.data.pictures import decode_picture
+from vae_dist.data.pictures import PILLOW_IS_QUIET, decode_picture
 from vae_dist.data.remarks import Remarks
 from vae_dist.errors import UserError
 
@@ -55,6 +55,7 @@ class Original(NamedTuple):
         return content
 
 
+@PILLOW_IS_QUIET
 def keep_files(levels: Levels | None, files: Iterable[PictureFile]) -> Chunk[list[Kept]]:
     """Read files, and decode each to find those that can't be read and whether they are grey."""
     kept: list[Kept] = []
@@ -73,6 +74,7 @@ def keep_files(levels: Levels | None, files: Iterable[PictureFile]) -> Chunk[lis
     return Chunk(kept, names, grey, remarks, left_out)
 
 
+@PILLOW_IS_QUIET
 def decode_originals(rule: Rule, channels: int, files: Iterable[Original]) -> UInt8[np.ndarray, "n {channels} h w"]:
     """Decode files as they are decoded when pixels are packed.
 

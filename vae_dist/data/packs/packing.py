@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,14 +81,10 @@ def pack(files: Files, store: Store[Any], out: Path, *, shard_bytes: int, on_pro
     """
     for unfinished in out.glob(".*.tmp-*"):  # of processes that were killed
         unfinished.unlink()
-    key = key_of(files, store, shard_bytes)
+    places, key = _places(out, files, store, shard_bytes), key_of(files, store, shard_bytes)
     tally = _Tally(sum(map(len, files.values())), on_progress)
-    with Decoder(store.process) as decode:
-        reports = {
-            split: [_finished(place, key, tally) or _pack_shard(place, key, store, decode, tally) for place in places]
-            for split, places in _places(out, files, store, shard_bytes).items()
-        }
-    manifest = _manifest(reports, key, store)
+    reports = iter(_pack_shards(list(chain(*places.values())), key, store, tally))
+    manifest = _manifest({split: list(islice(reports, len(part))) for split, part in places.items()}, key, store)
     replace_file(out / MANIFEST, manifest.model_dump_json(indent=1).encode())
     for report_file in out.glob("*-?????.json"):
         report_file.unlink(missing_ok=True)  # another process may have packed the same
@@ -113,11 +111,31 @@ def _places(out: Path, files: Files, store: Store[Any], shard_bytes: int) -> dic
     return places
 
 
-def _pack_shard(place: Place, key: str, store: Store[Any], decode: Decoder[Chunk[Any]], tally: _Tally) -> ShardReport:
+def _pack_shards(places: Sequence[Place], key: str, store: Store[Any], tally: _Tally) -> list[ShardReport]:
+    """Pack the shards that aren't finished: each is written in a thread while the next one is decoded."""
+    finished = [_finished(place, key, tally) for place in places]
+    with Decoder(store.process) as decode, ThreadPoolExecutor(1) as thread:
+        written: list[Future[ShardReport]] = []
+        for place, report in zip(places, finished, strict=True):
+            if report is None:
+                chunks = _decode_shard(place, decode, tally)
+                if written:
+                    written[-1].result()  # before memory is taken for another
+                written.append(thread.submit(_write_shard, place, key, store, chunks))
+    rest = iter(written)
+    return [report or next(rest).result() for report in finished]
+
+
+def _decode_shard(place: Place, decode: Decoder[Chunk[Any]], tally: _Tally) -> list[Chunk[Any]]:
     chunks: list[Chunk[Any]] = []
     for chunk in decode(place.files):
         chunks.append(chunk)
         tally.add(len(chunk.names) + len(chunk.left_out))
+    return chunks
+
+
+def _write_shard(place: Place, key: str, store: Store[Any], chunks: list[Chunk[Any]]) -> ShardReport:
+    """Write the shard of some chunks, which are used up, and then its report."""
     names = [name for chunk in chunks for name in chunk.names]
     left_out = {_as_text(name): _as_text(why) for chunk in chunks for name, why in chunk.left_out.items()}
     grey = all(chunk.grey for chunk in chunks)
@@ -126,7 +144,7 @@ def _pack_shard(place: Place, key: str, store: Store[Any], decode: Decoder[Chunk
     chunks.clear()  # memory for the next copy of them
     shard = write_shard(place.path, tensors, names) if names else None
     report = ShardReport(key=key, shard=shard, grey=grey, left_out=left_out, remarks=remarks)
-    replace_file(place.path.with_suffix(".json"), report.model_dump_json().encode())
+    replace_file(place.path.with_suffix(".json"), report.model_dump_json().encode(), sync=False)
     return report
 
 
