@@ -192,7 +192,7 @@ class Trainer:
             return
         metrics = {name: total / steps for name, total in sums.items()}
         others = {name: metrics.pop(name) for name in ("loss", GRAD_NORM)}
-        others |= {**scheduled._asdict(), "skipped_steps": self._skipped.total}
+        others |= {**scheduled.logged(), "skipped_steps": self._skipped.total}
         self._setup.reporter.training(self._step, metrics, others)
 
     def _evaluate(self) -> None:
