@@ -3,6 +3,7 @@
 import torch
 
 from vae_dist.config import ObjectiveConfig, PerceptualConfig
+from vae_dist.losses.adversarial import AdversarialPenalty, DiscriminatorLoss
 from vae_dist.losses.base import Beta, Loss, Objective
 from vae_dist.losses.elbo import ELBO
 from vae_dist.losses.iwae import IWAE, DoublyReparameterizedIWAE
@@ -13,7 +14,9 @@ from vae_dist.models import ImageShape, Model
 __all__ = [
     "ELBO",
     "IWAE",
+    "AdversarialPenalty",
     "Beta",
+    "DiscriminatorLoss",
     "DoublyReparameterizedIWAE",
     "Loss",
     "Objective",

@@ -6,6 +6,7 @@ The network is no part of the objective's modules: it isn't trained, averaged, s
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -112,8 +113,10 @@ def build_timm(config: TimmPerceptualConfig, image_shape: ImageShape, device: to
     loaded = load_timm_network(config.model, config.weights)
     network = loaded.network.to(device).to(memory_format=torch.channels_last)
 
+    forward = cast("Callable[..., list[Tensor]]", network.forward_intermediates)
+
     def features(images: Tensor) -> list[Tensor]:
-        found: list[Tensor] = network.forward_intermediates(images, intermediates_only=True)
+        found: list[Tensor] = forward(images, intermediates_only=True)
         return found
 
     name = f"features of {config.model}"

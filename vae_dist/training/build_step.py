@@ -15,6 +15,8 @@ from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.losses import (
     ELBO,
+    AdversarialPenalty,
+    DiscriminatorLoss,
     Objective,
     Penalized,
     Penalty,
@@ -23,11 +25,12 @@ from vae_dist.losses import (
     build_objective,
 )
 from vae_dist.optim.schedules import Schedule, Scheduled
+from vae_dist.training.adversarial_step import AdversarialStep
 from vae_dist.training.capture import CapturedStep, capture_or_fall_back, cuda_graphs
 from vae_dist.training.compile import compile_or_fall_back
-from vae_dist.training.gradients import build_reducer
+from vae_dist.training.gradients import GradientReducer, build_reducer
 from vae_dist.training.step import StepResult, TrainStep
-from vae_dist.training.train_state import TrainState
+from vae_dist.training.train_state import Opponent, TrainState
 
 
 class BuiltStep(NamedTuple):
@@ -72,7 +75,13 @@ def build_step(
     beta = torch.full((), schedule(0).beta, device=process_group.device)
     reducer.warm_up([(*part, beta) for part in loader.batch(0).parts])
     train_state.optimizer.zero_grad()
-    train_step = TrainStep(train_state, reducer, objective, config.optim, accelerator)
+    if train_state.opponent is None:
+        train_step = TrainStep(train_state, reducer, objective, config.optim, accelerator)
+    else:
+        opposed = _opposed_reducer(config, train_state.opponent, loader, accelerator, process_group)
+        train_step = AdversarialStep(
+            train_state, train_state.opponent, reducer, opposed, objective, config.optim, accelerator
+        )
     if not resolved.capture:
         return BuiltStep(train_step, train_step, compiled, captured=False)
     step = CapturedStep(train_step, cuda_graphs())
@@ -95,9 +104,30 @@ def _objective(config: Config, train_state: TrainState, distance: PerceptualDist
     micro_size = config.train.batch_size // config.train.micro_batches
     objective = build_objective(config.objective, train_state.model, micro_size)
     penalties: list[Penalty] = []
+    device, opponent = next(train_state.model.parameters()).device, train_state.opponent
     if distance is not None:
-        penalties.append(PerceptualPenalty(distance, next(train_state.model.parameters()).device))
+        penalties.append(PerceptualPenalty(distance, device))
+    if opponent is not None:  # last: its weight is in proportion to the gradient of all others
+        penalties.append(AdversarialPenalty(opponent.config, opponent.module, micro_size, device))
     return Penalized(objective, penalties) if penalties and isinstance(objective, ELBO) else objective
+
+
+def _opposed_reducer(
+    config: Config, opponent: Opponent, loader: Loader, accelerator: Accelerator, process_group: ProcessGroup
+) -> GradientReducer:
+    """Build the reducer of the discriminator's gradients, warmed up.
+
+    Raises:
+        UsageError: the run is in fp16.
+    """
+    if accelerator.scaler is not None:
+        raise UsageError("adversary needs gradients that fp16 has no range for: train in bf16 or fp32.")
+    reducer = build_reducer(
+        accelerator, DiscriminatorLoss(opponent.config, opponent.module), config.train, process_group
+    )
+    reducer.warm_up([(part.images, part.images) for part in loader.batch(0).parts])
+    opponent.optimizer.zero_grad()
+    return reducer
 
 
 def _one_of_each_shape(steps: range, schedule: Schedule) -> list[int]:

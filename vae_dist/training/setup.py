@@ -104,7 +104,7 @@ def set_up(
         init, start = _begin(train_state, config, given, dataset, process_group)
     else:
         _restore(run, train_state, accelerator, process_group, state, checkpoint)
-    notes = _notes(init, state.start if state else start, distance)
+    notes = _notes(init, state.start if state else start, distance, train_state)
     reporter = _start_reporting(
         run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, notes
     )
@@ -262,13 +262,20 @@ def _start_reporting(
     return reporter
 
 
-def _notes(init: dict[str, Any] | None, start: str | None, distance: PerceptualDistance | None) -> dict[str, str]:
+def _notes(
+    init: dict[str, Any] | None, start: str | None, distance: PerceptualDistance | None, train_state: TrainState
+) -> dict[str, str]:
     """Return what the summary says of a run's first weights and of its networks besides the model."""
     notes = {}
     if init is not None or start is not None:
         notes["begins as"] = in_words(init) if init is not None else str(start)
     if distance is not None:
         notes["perceptual"] = str(distance)
+    if opponent := train_state.opponent:
+        parameters = sum(parameter.numel() for parameter in opponent.parameters)
+        notes["adversary"] = (
+            f"{opponent.config.kind}, {parameters:,} parameters, from step {opponent.config.start_step:,}"
+        )
     return notes
 
 

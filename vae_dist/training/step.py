@@ -5,7 +5,7 @@ it waits for the device.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -84,11 +84,11 @@ class TrainStep:
 
     def take(self, parts: Sequence[Part]) -> StepResult:
         """Take a step on the device; a gradient that is not finite or too large changes nothing."""
-        losses = self._reducer.backward([(*part, self._beta) for part in parts])
+        losses = self._backward(parts)
         _check_metrics(losses[0])
         if self._scaler is not None:
             self._scaler.unscale_(self._state.optimizer)
-        norm = get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
+        norm = self._gradient_norm()
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
         self._move_weights(norm, skipped)
         sums = _sums(losses)
@@ -99,6 +99,18 @@ class TrainStep:
         """Return why the last step was skipped, given this process's micro-batches of it by their numbers."""
         beta = torch.full_like(self._beta, scheduled.beta)
         return diagnose(self._state.model, self._reducer, self._optim.skip_norm, micro_batches, beta, group)
+
+    def remark(self, metrics: Mapping[str, float]) -> str | None:
+        """Return what should be said of the means that are about to be logged; mostly nothing."""
+        return self._objective.remark(metrics)
+
+    def _backward(self, parts: Sequence[Part]) -> list[Loss]:
+        """Leave the global batch's gradient in `.grad`."""
+        return self._reducer.backward([(*part, self._beta) for part in parts])
+
+    def _gradient_norm(self) -> Float[Tensor, ""]:
+        """Return the norm of the gradient; no step is taken with one that is not finite."""
+        return get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
 
     def _move_weights(self, norm: Tensor, skipped: Tensor) -> None:
         optimizer = self._state.optimizer
