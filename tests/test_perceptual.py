@@ -10,12 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 from tests.ranks import call_on, train_on
 from tests.test_patch_autoencoder import pictures
 from vae_dist import train
-from vae_dist.checkpoint import find_checkpoint
+from vae_dist.checkpoint import find_checkpoint, load_model
+from vae_dist.checkpoint.tensor_file import sha256
+from vae_dist.cli import app
 from vae_dist.config import Config, TrainConfig
+from vae_dist.data import load_dataset
+from vae_dist.data.cropped import uncropped
 from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.errors import UsageError, UserError
 from vae_dist.losses import ELBO, Penalized, PerceptualDistance, PerceptualPenalty
@@ -267,3 +272,21 @@ def test_terms_that_make_no_sense_are_refused(sections: dict[str, Any], message:
     given = {"data": {"binarize": "none"}, "model": PATCHES, "perceptual": "lpips"} | sections
     with pytest.raises(UsageError, match=message):
         Config(**given)
+
+
+def test_fault_5_reconstructions_have_psnr_ssim_and_lpips_beside_what_they_were_measured_with(
+    vgg16: Path, tmp_path: Path
+) -> None:
+    """The script reports none of them. LPIPS is that of pairs of whole images, though training sees crops."""
+    run = tmp_path / "run"
+    train({**settings(vgg16, 1), "perceptual": "none"}, run)
+    options = ["--split", "val", "--metrics", "psnr,ssim,lpips", "--lpips-weights", str(vgg16)]
+    record = json.loads(CliRunner().invoke(app, ["evaluate", str(run), *options, "--json"]).stdout)
+    assert record["lpips_sha256"] == sha256(vgg16)
+    printed = CliRunner().invoke(app, ["evaluate", str(run), *options]).stdout
+    assert f"LPIPS 0.1 with VGG16 (weights {record['lpips_sha256'][:16]}), images not resized" in printed
+    model = load_model(run).for_images(28, 28)
+    images = uncropped(load_dataset(find_checkpoint(run).config.data)).images("val", range(16)) / 255
+    lpips = load_lpips(vgg16, (1, 28, 28), CPU)
+    assert record["lpips"] == pytest.approx(float(lpips(images, model(images).clamp(0, 1)).mean()), rel=1e-4)
+    assert record["psnr"] > 0 < record["lpips_se"]

@@ -43,9 +43,13 @@ def evaluate(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Of reconstructions instead: psnr, ssim, frechet, or several with commas between them.",
+            help="Of reconstructions instead: psnr, ssim, lpips, frechet, or several with commas between them.",
             show_default=False,
         ),
+    ] = None,
+    lpips_weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of VGG16 for lpips, as safetensors.", show_default="timm/vgg16.tv_in1k of the Hub"),
     ] = None,
     backbone: Annotated[
         Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
@@ -79,7 +83,15 @@ def evaluate(
                 chosen_backbone = (backbone_model, backbone) if backbone and "frechet" in wanted else None
                 with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
                     result = measure(
-                        process_group, found, dataset, chosen, wanted, chosen_backbone, precision, on_progress
+                        process_group,
+                        found,
+                        dataset,
+                        chosen,
+                        wanted,
+                        lpips_weights,
+                        chosen_backbone,
+                        precision,
+                        on_progress,
                     )
     finally:
         process_group.close()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vae_dist.distributed.process_group import ProcessGroup
     from vae_dist.inference.reconstruction import ReconstructionResult
 
-METRICS = ("psnr", "ssim", "frechet")
+METRICS = ("psnr", "ssim", "lpips", "frechet")
 
 
 def check_metrics(text: str, backbone: Path | None) -> list[str]:
@@ -38,27 +38,35 @@ def measure(
     dataset: "Dataset",
     split: str,
     metrics: list[str],
+    lpips_weights: Path | None,
     backbone: tuple[str, Path] | None,
     precision: Literal["fp32", "bf16"],
     on_progress: Callable[[int], None],
 ) -> "ReconstructionResult":
-    """Measure a checkpoint's reconstructions of a split, of whole images where its model takes any size."""
+    """Measure a checkpoint's reconstructions of a split, of whole images where its model takes any size.
+
+    Without weights of VGG16, those of LPIPS come from the Hugging Face Hub.
+    """
     from vae_dist.checkpoint.model import model_of
     from vae_dist.data.cropped import uncropped
     from vae_dist.inference.frechet import load_backbone
     from vae_dist.inference.reconstruction import measure_reconstructions
+    from vae_dist.losses.lpips import load_lpips
     from vae_dist.models.spatial import SpatialModel
 
     model = model_of(checkpoint).to(process_group.device)
     images = uncropped(dataset) if isinstance(model, SpatialModel) else dataset
-    network = process_group.all_ranks_or_raise(
-        lambda: load_backbone(*backbone, process_group.device) if backbone else None
+    device = process_group.device
+    network = process_group.all_ranks_or_raise(lambda: load_backbone(*backbone, device) if backbone else None)
+    lpips = process_group.all_ranks_or_raise(
+        lambda: load_lpips(lpips_weights, images.image_shape, device) if "lpips" in metrics else None
     )
     return measure_reconstructions(
         model.for_images(*images.image_shape[1:]),
         images,
         split,
         metrics,
+        lpips=lpips,
         backbone=network,
         precision=precision,
         process_group=process_group,
@@ -71,6 +79,7 @@ def rows_of(result: "ReconstructionResult") -> list[tuple[str, str, str, str]]:
     rows = [
         ("PSNR", result.psnr, result.psnr_se, "dB", 2),
         ("SSIM", result.ssim, result.ssim_se, "", 4),
+        ("LPIPS", result.lpips, result.lpips_se, "", 4),
         ("Fréchet distance", result.frechet, None, "", 3),
     ]
     return [
@@ -92,6 +101,8 @@ def protocol_of(result: "ReconstructionResult") -> str:
         parts.append("PSNR of each image, then the mean")
     if result.ssim is not None:
         parts.append("SSIM with a Gaussian window of 11×11 and sigma 1.5, each channel by itself")
+    if result.lpips_sha256 is not None:
+        parts.append(f"LPIPS 0.1 with VGG16 (weights {result.lpips_sha256[:16]}), images not resized")
     if result.backbone is not None:
         parts.append(f"Fréchet distance of {result.backbone}")
     return "; ".join(parts)

@@ -32,17 +32,21 @@ class PatchAdversaryConfig(Kind):
     )
     loss: Literal["hinge", "non-saturating"] = Field("hinge", description="of both networks")
     start_step: CountOrZero = Field(
-        0, description="step from which both networks see each other; none is trained before"
+        0, description="step from which there is an adversary; it is neither trained nor heard before"
     )
     warmup_steps: CountOrZero = Field(0, description="steps from there over which the weight rises linearly from 0")
-    width: Width = Field(64, description="channels of the first layer; the next have twice as many, up to 8 times")
-    layers: Layers = Field(3, description="convolutions that halve the resolution")
+    width: Width = Field(
+        64, le=2048, description="channels of the first layer; the next have twice as many, up to 8 times"
+    )
+    layers: Layers = Field(3, le=16, description="convolutions that halve the resolution")
     normalization: Literal["spectral", "group"] = Field(
         "spectral", description="of weights by their largest singular value (arXiv:1802.05957), or GroupNorm"
     )
     r1: Number = Field(0.0, ge=0, description="weight of its squared gradient at images (arXiv:1801.04406); 0: none")
     lr: Number = Field(2e-4, gt=0, description="peak learning rate; it rises and falls with that of optim")
-    betas: tuple[Decay, Decay] = Field((0.5, 0.9), description="of its AdamW; weights are neither decayed nor averaged")
+    betas: tuple[Decay, Decay] = Field(
+        (0.5, 0.9), description="of its AdamW, which neither decays nor averages weights"
+    )
 
 
 AdversaryConfig = Annotated[NoAdversaryConfig | PatchAdversaryConfig, Kinds(default="none")]

@@ -1,4 +1,4 @@
-"""Measure how well a model rebuilds images: PSNR, SSIM and the Fréchet distance, with standard errors.
+"""Measure how well a model rebuilds images: PSNR, SSIM, LPIPS and the Fréchet distance, with standard errors.
 
 One protocol for every autoencoder: reconstructions are pixel means at the mean of the posterior, clamped to [0, 1] and
 not rounded. Images go through the model in blocks of a fixed size and the values of each are collected from all
@@ -19,9 +19,11 @@ from vae_dist.inference.blocks import block_size, filled_up
 from vae_dist.inference.evaluation import ScoringPrecision, computing_in, mean_and_error
 from vae_dist.inference.frechet import Backbone, frechet_distance
 from vae_dist.inference.similarity import psnr, ssim
+from vae_dist.losses.perceptual import PerceptualDistance
 from vae_dist.models import Model
 
-BY_IMAGE = {"psnr": psnr, "ssim": ssim}
+Measure = Callable[[Tensor, Tensor], Tensor]  # of pairs of images
+BY_IMAGE: dict[str, Measure] = {"psnr": psnr, "ssim": ssim}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class ReconstructionResult:
     psnr_se: float | None  # standard error over images
     ssim: float | None
     ssim_se: float | None
+    lpips: float | None
+    lpips_se: float | None
+    lpips_sha256: str | None  # of VGG16's weights
     frechet: float | None
     backbone: str | None  # whose features the Fréchet distance is of, and how images were resized
     backbone_sha256: str | None  # of its weights
@@ -48,6 +53,7 @@ def measure_reconstructions(
     split: str,
     metrics: Collection[str] = ("psnr", "ssim"),
     *,
+    lpips: PerceptualDistance | None = None,
     backbone: Backbone | None = None,
     precision: ScoringPrecision = "fp32",
     process_group: ProcessGroup | None = None,
@@ -60,8 +66,9 @@ def measure_reconstructions(
         dataset: with the images.
         split: of it.
         metrics: of each image that are wanted, "psnr" and "ssim".
+        lpips: for images of the dataset's size, if that is wanted.
         backbone: of the Fréchet distance, if that is wanted.
-        precision: what the model computes in; metrics are in float64, features in float32.
+        precision: what the model computes in; PSNR and SSIM are in float64, features in float32.
         process_group: the processes that share the work; all of them get the result.
         on_progress: called now and then with the number of images that were done so far.
 
@@ -72,7 +79,9 @@ def measure_reconstructions(
     size, (_, height, width) = dataset.size(split), dataset.image_shape
     step = block_size(height, width)
     starts = range(0, size, step)
-    measures = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
+    measures: dict[str, Measure] = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
+    if lpips is not None:
+        measures["lpips"] = lpips
     by_image = torch.zeros(len(measures), size, dtype=torch.float64)
     features = torch.zeros(2, size, backbone.size if backbone else 0)
     with torch.no_grad():
@@ -88,28 +97,32 @@ def measure_reconstructions(
     group.all_reduce(by_image)
     group.all_reduce(features)
     figures = dict(zip(measures, map(mean_and_error, by_image), strict=True))
-    return _result(figures, features, backbone, split, dataset, precision)
+    return _result(figures, features, lpips, backbone, split, dataset, precision)
 
 
 def _result(
     figures: dict[str, tuple[float, float | None]],
     features: Float[Tensor, "2 n d"],
+    lpips: PerceptualDistance | None,
     backbone: Backbone | None,
     split: str,
     dataset: Dataset,
     precision: ScoringPrecision,
 ) -> ReconstructionResult:
-    (psnr_mean, psnr_se), (ssim_mean, ssim_se) = (figures.get(name, (None, None)) for name in BY_IMAGE)
+    means, errors = ({name: figure[part] for name, figure in figures.items()} for part in (0, 1))
     return ReconstructionResult(
         split=split,
         images=dataset.size(split),
         height=dataset.image_shape[1],
         width=dataset.image_shape[2],
         precision=precision,
-        psnr=psnr_mean,
-        psnr_se=psnr_se,
-        ssim=ssim_mean,
-        ssim_se=ssim_se,
+        psnr=means.get("psnr"),
+        psnr_se=errors.get("psnr"),
+        ssim=means.get("ssim"),
+        ssim_se=errors.get("ssim"),
+        lpips=means.get("lpips"),
+        lpips_se=errors.get("lpips"),
+        lpips_sha256=lpips.sha256 if lpips else None,
         frechet=frechet_distance(*features) if backbone else None,
         backbone=str(backbone) if backbone else None,
         backbone_sha256=backbone.sha256 if backbone else None,
