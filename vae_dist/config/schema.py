@@ -100,9 +100,9 @@ class Config(Section):
                 "which groups are free: set objective.free_bits to 0, and objective.beta lower instead"
             )
         if self.train.precision == "fp16":
-            raise ValueError(
-                "adversary needs gradients that fp16 has no range for: set train.precision to bf16 or fp32"
-            )
+            raise ValueError("adversary needs gradients beyond the range of fp16: set train.precision to bf16 or fp32")
+        if self.train.compile == "on":
+            raise ValueError("adversary needs gradients within a pass, which torch.compile can't give: leave it out")
         return self
 
     def _penalties(self) -> Iterator[str]:

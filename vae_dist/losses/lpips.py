@@ -15,7 +15,7 @@ from vae_dist.checkpoint.tensor_file import sha256
 from vae_dist.config import LPIPSConfig
 from vae_dist.errors import UserError
 from vae_dist.losses.frozen_weights import load_frozen
-from vae_dist.losses.perceptual import PerceptualDistance, check_images
+from vae_dist.losses.perceptual import PerceptualDistance, by_colour, check_images
 from vae_dist.models import ImageShape
 
 REPOSITORY, FILE = "timm/vgg16.tv_in1k", "model.safetensors"  # torchvision's weights of 2014
@@ -66,7 +66,8 @@ def load_lpips(weights: Path | None, image_shape: ImageShape, device: torch.devi
     check_images("LPIPS features", network, image_shape, device)
     linear = load_file(LINEAR_LAYERS)
     by_channel = [linear[f"lin{number}"].to(device) for number in range(len(CHANNELS))]
-    return PerceptualDistance("LPIPS 0.1 with VGG16", digest, network, network, by_channel, MEAN, STD)
+    mean, std = by_colour(MEAN, device), by_colour(STD, device)
+    return PerceptualDistance("LPIPS 0.1 with VGG16", digest, network, network, by_channel, mean, std)
 
 
 def build_lpips(config: LPIPSConfig, image_shape: ImageShape, device: torch.device) -> PerceptualDistance:

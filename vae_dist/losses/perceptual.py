@@ -4,7 +4,7 @@ The network is no part of the objective's modules: it isn't trained, averaged, s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,7 +39,7 @@ class PerceptualDistance:
         features: of standardized images, by the network.
         weights: of each channel, by resolution.
         mean: of each colour, and its deviation: images are standardized.
-        std: of each colour.
+        std: of each colour. These are tensors on the device, which a captured step can read.
     """
 
     name: str
@@ -47,8 +47,8 @@ class PerceptualDistance:
     network: nn.Module
     features: Features
     weights: list[Float[Tensor, " _"]]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Float[Tensor, "3 1 1"]
+    std: Float[Tensor, "3 1 1"]
 
     def __call__(self, x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
         """Return the distance of each pair of images with pixel values in [0, 1]; a constant with respect to `x`."""
@@ -65,8 +65,7 @@ class PerceptualDistance:
 
     def _directions(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Return the feature vectors of images, divided by their length, in float32."""
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        colour = (images.expand(-1, 3, -1, -1) - mean) / std
+        colour = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
         features = self.features(colour.contiguous(memory_format=torch.channels_last))
         return [one.float() * (one.float().square().sum(1, keepdim=True) + EPSILON).rsqrt() for one in features]
 
@@ -122,7 +121,13 @@ def build_timm(config: TimmPerceptualConfig, image_shape: ImageShape, device: to
     name = f"features of {config.model}"
     channels = check_images(name, features, image_shape, device)
     weights = [torch.full((count,), 1 / len(channels), device=device) for count in channels]
-    return PerceptualDistance(name, loaded.sha256, network, features, weights, loaded.mean, loaded.std)
+    mean, std = by_colour(loaded.mean, device), by_colour(loaded.std, device)
+    return PerceptualDistance(name, loaded.sha256, network, features, weights, mean, std)
+
+
+def by_colour(values: Sequence[float], device: torch.device) -> Float[Tensor, "3 1 1"]:
+    """Return a number of each colour, to standardize images with."""
+    return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 @torch.no_grad()

@@ -121,7 +121,7 @@ def _opposed_reducer(
         UsageError: the run is in fp16.
     """
     if accelerator.scaler is not None:
-        raise UsageError("adversary needs gradients that fp16 has no range for: train in bf16 or fp32.")
+        raise UsageError("adversary needs gradients beyond the range of fp16: train in bf16 or fp32.")
     reducer = build_reducer(
         accelerator, DiscriminatorLoss(opponent.config, opponent.module), config.train, process_group
     )

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from vae_dist.checkpoint import Checkpoint, Resolved, State
-from vae_dist.config import Config, TrainConfig
+from vae_dist.config import Config, NoAdversaryConfig, TrainConfig
 from vae_dist.data import Dataset
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.cropped import uncropped
@@ -160,6 +160,8 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
     device = process_group.device
     resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
     resolved = resolved.model_copy(update={"capture": captures(config.train, device, resolved.precision)})
+    if not isinstance(config.adversary, NoAdversaryConfig):  # torch.compile has no gradients within a forward pass
+        resolved = resolved.model_copy(update={"compile": False})
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
     return resolved
