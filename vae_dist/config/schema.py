@@ -32,9 +32,9 @@ class Config(Section):
     data: DataConfig = DigitsConfig()
     model: ModelConfig = MLPConfig()
     objective: ObjectiveConfig = ELBOConfig()
+    optim: OptimConfig = AdamWConfig()
     perceptual: PerceptualConfig = NoPerceptualConfig()
     adversary: AdversaryConfig = NoAdversaryConfig()
-    optim: OptimConfig = AdamWConfig()
     train: TrainConfig = TrainConfig()
     tracking: TrackingConfig = TrackingConfig()
 
