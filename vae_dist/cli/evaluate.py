@@ -29,6 +29,11 @@ OPENS_TEST_SPLIT = (
     "Without --split this opens the test split, which is for final figures: choose between models with --split val."
 )
 
+LPIPSWeights = Annotated[
+    Path | None,
+    typer.Option(help="Weights of VGG16 for lpips, as safetensors.", show_default="timm/vgg16.tv_in1k of the Hub"),
+]
+
 
 @handle_errors
 def evaluate(
@@ -47,10 +52,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    lpips_weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights of VGG16 for lpips, as safetensors.", show_default="timm/vgg16.tv_in1k of the Hub"),
-    ] = None,
+    lpips_weights: LPIPSWeights = None,
     backbone: Annotated[
         Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
     ] = None,
@@ -80,18 +82,10 @@ def evaluate(
             if wanted is None:
                 result = _score(process_group, found, dataset, chosen, k=k, seed=seed, precision=precision)
             else:
-                chosen_backbone = (backbone_model, backbone) if backbone and "frechet" in wanted else None
+                network = (backbone_model, backbone) if backbone and "frechet" in wanted else None
                 with _progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
                     result = measure(
-                        process_group,
-                        found,
-                        dataset,
-                        chosen,
-                        wanted,
-                        lpips_weights,
-                        chosen_backbone,
-                        precision,
-                        on_progress,
+                        process_group, found, dataset, chosen, wanted, lpips_weights, network, precision, on_progress
                     )
     finally:
         process_group.close()
