@@ -34,9 +34,9 @@ train: {steps: 20000, batch_size: 128}
 ```
 
 **Kinds.** Some sections come in kinds, each with keys of its own: `data` (chosen by `name`), and `model`,
-`model.prior`, `model.likelihood`, `objective` and `optim` (chosen by `kind`). Without a choice, a section is of its
-default kind. A bare word is short for a kind: `model: conv` is `model: {kind: conv}`. Which kinds fit each other is in
-[models.md](models.md).
+`model.prior`, `model.likelihood`, `objective`, `optim`, `perceptual` and `adversary` (chosen by `kind`). Without a
+choice, a section is of its default kind. A bare word is short for a kind: `model: conv` is `model: {kind: conv}`.
+Which kinds fit each other is in [models.md](models.md).
 
 **Overrides.** `--set section.key=value` changes one value, and can be given many times; later ones win. The value is
 read as YAML, so quote braces, brackets and spaces for the shell. `--set section=value` replaces a whole section. To

@@ -195,8 +195,8 @@ def test_a_checkpoint_of_before_has_no_captured_step() -> None:
 
 
 def gradient_of(reducer: DDPReducer | FlatReducer, module: nn.Module, parts: Sequence[Part]) -> Tensor:
-    reducer.warm_up(parts, beta=1.0)
-    reducer.backward(parts, beta=1.0)
+    reducer.warm_up(parts)
+    reducer.backward(parts)
     return torch.cat([parameter.grad.flatten() for parameter in module.parameters() if parameter.grad is not None])
 
 

@@ -76,16 +76,16 @@ def test_a_written_config_has_every_kind_and_value() -> None:
     assert written["model"]["kind"] == "conv"
     assert written["model"]["prior"] == {"kind": "flow", "couplings": 3, "width": 256}
     assert written["objective"]["kind"] == "elbo"
-    assert list(written) == ["seed", "data", "model", "objective", "optim", "train", "tracking"]
+    sections = "seed data model objective optim perceptual adversary train tracking"
+    assert list(written) == sections.split()
 
 
 @pytest.mark.parametrize(("section", "kind"), ALL_KINDS)
 def test_a_bare_word_is_short_for_its_kind(section: str, kind: str) -> None:
     key = "name" if section == "data" else "kind"
     binarize = "static" if kind == "binarized-mnist" else "dynamic" if kind == "bernoulli" else "none"
-    word, mapping = (
-        quickstart(f"{section}={value}", f"data.binarize={binarize}") for value in (kind, f"{{{key}: {kind}}}")
-    )
+    others = [f"data.binarize={binarize}", *(["model.likelihood=gaussian"] if section == "adversary" else [])]
+    word, mapping = (quickstart(f"{section}={value}", *others) for value in (kind, f"{{{key}: {kind}}}"))
     assert word == mapping
     assert flatten(word)[f"{section}.{key}"] == kind
 
@@ -502,7 +502,8 @@ def test_configs_are_frozen() -> None:
 
 
 def test_all_kinds_are_listed_by_section() -> None:
-    assert set(all_kinds()) == {"data", "model", "model.likelihood", "model.prior", "objective", "optim"}
+    sections = "data model model.likelihood model.prior objective optim perceptual adversary"
+    assert set(all_kinds()) == set(sections.split())
     assert list(all_kinds()["model.prior"]) == ["normal", "vamp", "flow"]
     assert all_kinds()["model.likelihood"]["bernoulli"] is BernoulliConfig
 

@@ -352,7 +352,7 @@ def diagnosis(pixels: list[float], reduce: str, group: ProcessGroup, skip_norm: 
     share = 4 // group.size
     mine = range(group.rank * share, (group.rank + 1) * share)
     parts = {number: Part(torch.tensor([pixels[number]]), torch.zeros(1)) for number in mine}
-    reducer.backward(list(parts.values()), beta=1.0)
+    reducer.backward([(*part, 1.0) for part in parts.values()])
     return diagnose(objective, reducer, skip_norm, parts.items(), 1.0, group)
 
 

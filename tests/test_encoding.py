@@ -109,7 +109,7 @@ def test_the_figures_of_reconstructions_are_of_whole_images(trained_on_photos: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate", "--metrics", "lpips"), "--metrics has no lpips: choose of psnr, ssim, frechet."),
+        (("evaluate", "--metrics", "fid"), "--metrics has no fid: choose of psnr, ssim, lpips, frechet."),
         (("evaluate", "--metrics", "frechet"), "give its weights with --backbone FILE"),
         (("encode", "photos", "--split", "val"), "Give pictures or --split val, not both."),
         (("encode", "nothing.png"), "nothing.png"),

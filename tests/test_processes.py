@@ -188,7 +188,7 @@ class Slope(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, eps: Tensor, beta: float) -> Loss:
+    def forward(self, x: Tensor) -> Loss:
         return Loss(self.weight * x, {})
 
 
@@ -202,7 +202,7 @@ def exact_reducer() -> Iterator[ExactReducer]:
 
 
 def gradient_of(reducer: ExactReducer, slopes: list[float]) -> float:
-    reducer.backward([Part(torch.tensor([slope]), torch.zeros(1)) for slope in slopes], beta=1.0)
+    reducer.backward([(torch.tensor([slope]),) for slope in slopes])
     (parameter,) = reducer._objective.parameters()
     assert parameter.grad is not None
     return float(parameter.grad)
@@ -246,7 +246,7 @@ class Scaled(nn.Module):
         self.objective, self.factor = objective, 1.0
 
     def forward(self, x: Tensor, eps: Tensor, beta: Tensor) -> Loss:
-        loss, metrics = self.objective(x, eps, beta)
+        loss, metrics, _ = self.objective(x, eps, beta)
         return Loss(loss * self.factor, metrics)
 
 
@@ -256,9 +256,10 @@ def step_with_one_gradient_out_of_range(settings: dict[str, Any], folder: Path) 
     config = Config.model_validate(settings)
     accelerator = make_accelerator("fp32", folder, ())
     state = TrainState(config, (1, 4, 4), process_group.device)
-    objective = Scaled(ELBO(state.model))
+    elbo = ELBO(state.model)
+    objective = Scaled(elbo)
     reducer = ExactReducer(accelerator, objective, config.train, process_group)
-    train_step, schedule = TrainStep(state, reducer, config.optim, accelerator), Schedule(config)
+    train_step, schedule = TrainStep(state, reducer, elbo, config.optim, accelerator), Schedule(config)
 
     def take(step: int, factor: float) -> tuple[bool, bool]:
         """Return whether the step was skipped, and whether any tensor is another than before."""

@@ -50,11 +50,28 @@ def test_a_step_has_one_record_of_all_that_is_scheduled() -> None:
         "train": {"steps": 10},
     }
     schedule = Schedule(parse_config(sections, "here"))
-    assert schedule(0) == (0.5, 0.5, 1, 0.1)
-    assert schedule(9) == (2.0, 2.0, 5, 0.5)
-    assert schedule(9)._fields == ("lr", "beta", "samples", "ema_decay")
+    assert schedule(0).logged() == {"lr": 0.5, "beta": 0.5, "samples": 1, "ema_decay": 0.1}
+    assert schedule(9).logged() == {"lr": 2.0, "beta": 2.0, "samples": 5, "ema_decay": 0.5}
     assert schedule(9) == schedule(9)
     assert Schedule(parse_config({"optim": {"ema": None}}, "here"))(0).ema_decay is None
+
+
+def test_a_terms_weight_rises_from_its_first_step_and_its_learning_rate_follows_the_models() -> None:
+    sections: dict[str, Any] = {
+        "data": {"binarize": "none"},
+        "model": {"likelihood": "gaussian"},
+        "perceptual": {"kind": "lpips", "weight": 3.0, "start_step": 2, "warmup_steps": 3},
+        "adversary": {"kind": "patch", "weight": 2.0, "start_step": 4, "warmup_steps": 2, "lr": 0.1},
+        "optim": {"lr": 1.0, "schedule": "constant", "warmup_steps": 8},
+        "train": {"steps": 10},
+    }
+    schedule = Schedule(parse_config(sections, "here"))
+    assert [schedule(step).perceptual_weight for step in range(6)] == [0, 0, 1, 2, 3, 3]
+    assert [schedule(step).adversarial_weight for step in range(2, 7)] == [None, None, 1, 2, 2]
+    assert [schedule(step).discriminator_lr for step in (3, 4, 9)] == [None, 0.1 * 5 / 8, 0.1]
+    assert "adversarial_weight" not in schedule(3).logged()
+    assert [schedule(step).shape for step in schedule.turns] == [(1, False), (1, True)]
+    assert schedule.turns == [0, 4]
 
 
 LONGER_THAN_THE_RUN = [

@@ -99,6 +99,7 @@ class State(Part):
     binarization: Binarization
     fit: Rule | None = None  # by which its pictures became images; None in checkpoints of before it was kept
     data: dict[ShortText, ShortText] = Field(max_length=MOST_ENTRIES)  # digest of the images of each split
+    frozen: dict[ShortText, ShortText] = Field({}, max_length=MOST_ENTRIES)  # digest of each network that isn't trained
     start: ShortText | None = None  # what the model began as, in words, where it was made from training images
     resolved: Resolved
     groups: tuple[GroupName, ...] = Field(max_length=MOST_ENTRIES)  # of tensors, each in a file of its own

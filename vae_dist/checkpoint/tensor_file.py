@@ -1,7 +1,7 @@
 """Reading safetensors that may be damaged or hostile: what a file's header lists is compared before memory is taken."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,17 @@ def read_specs(path: Path) -> dict[str, TensorSpec | None]:
             return {key: _spec(file.get_slice(key)) for key in file.keys()}  # noqa: SIM118 - it is no mapping
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, on the CPU.
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a file, or those with some names, on the CPU.
 
     Raises:
         DamagedCheckpointError: it can't be read.
     """
     with _reading(path):
-        return safetensors.torch.load_file(path)
+        if names is None:
+            return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
 
 
 def compare(path: Path, found: Specs, expected: Mapping[str, TensorSpec], fits: str = "its config") -> None:

@@ -28,6 +28,17 @@ OPENS_TEST_SPLIT = (
 )
 TARGETS = {"dynamic": "dynamic binarization", "static": "static binarization", "none": "not binarized"}
 
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        help="Of reconstructions instead: psnr, ssim, lpips, frechet; several with commas.", show_default=False
+    ),
+]
+LPIPSWeights = Annotated[
+    Path | None,
+    typer.Option(help="Weights of VGG16 for lpips, as safetensors.", show_default="timm/vgg16.tv_in1k of the Hub"),
+]
+
 
 @handle_errors
 def evaluate(
@@ -46,14 +57,12 @@ def evaluate(
     ] = None,
     seed: Seed = 0,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="What the networks compute in.")] = "fp32",
-    metrics: Annotated[
-        str | None,
-        typer.Option(help="Of reconstructions instead: psnr, ssim, frechet; several with commas.", show_default=False),
-    ] = None,
+    metrics: Metrics = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="data.KEY=VALUE", help="With --metrics: other images, as train takes them."),
     ] = None,
+    lpips_weights: LPIPSWeights = None,
     backbone: Annotated[
         Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
     ] = None,
@@ -84,7 +93,7 @@ def evaluate(
             else:
                 measured = open_autoencoder(process_group, run, checkpoint, settings or [], best=best)
                 network = (backbone_model, backbone) if backbone and "frechet" in wanted else None
-                report = _measure(process_group, measured, split, wanted, network, precision)
+                report = _measure(process_group, measured, split, wanted, lpips_weights, network, precision)
     finally:
         process_group.close()
     if process_group.is_rank_zero:  # the others print nothing
@@ -96,6 +105,7 @@ def _measure(
     autoencoder: Autoencoder,
     split: str | None,
     metrics: list[str],
+    lpips_weights: Path | None,
     backbone: tuple[str, Path] | None,
     precision: Literal["fp32", "bf16"],
 ) -> FigureTable:
@@ -104,7 +114,9 @@ def _measure(
     chosen = _choose_split(process_group, dataset, split)
     process_group.all_ranks_or_raise(lambda: autoencoder.check_dataset(dataset, chosen))
     with scoring_progress(dataset.size(chosen), visible=process_group.is_rank_zero) as on_progress:
-        return measure(process_group, autoencoder, dataset, chosen, metrics, backbone, precision, on_progress)
+        return measure(
+            process_group, autoencoder, dataset, chosen, metrics, lpips_weights, backbone, precision, on_progress
+        )
 
 
 def _choose_split(process_group: "ProcessGroup", dataset: "Dataset", split: str | None) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vae_dist.distributed.process_group import ProcessGroup
     from vae_dist.inference.reconstruction import ReconstructionResult
 
-METRICS = ("psnr", "ssim", "frechet")
+METRICS = ("psnr", "ssim", "lpips", "frechet")
 MOST_CHANNELS = 32  # whose mean and deviation a table shows one by one
 
 
@@ -50,20 +50,27 @@ def measure(
     dataset: "Dataset",
     split: str,
     metrics: list[str],
+    lpips_weights: Path | None,
     backbone: tuple[str, Path] | None,
     precision: Literal["fp32", "bf16"],
     on_progress: Callable[[int], None],
 ) -> FigureTable:
-    """Measure an autoencoder's reconstructions of a split, of whole images where it takes any size."""
+    """Measure an autoencoder's reconstructions of a split, of whole images where it takes any size.
+
+    Without weights of VGG16, those of LPIPS come from the Hugging Face Hub.
+    """
     from vae_dist.data.cropped import uncropped
     from vae_dist.inference.frechet import load_backbone
     from vae_dist.inference.reconstruction import measure_reconstructions
+    from vae_dist.losses.lpips import load_lpips
 
     images = uncropped(dataset) if autoencoder.takes_any_size else dataset
-    model, network = process_group.all_ranks_or_raise(
+    device = process_group.device
+    model, network, lpips = process_group.all_ranks_or_raise(
         lambda: (
-            autoencoder.load(*images.image_shape[1:]).to(process_group.device),
-            load_backbone(*backbone, process_group.device) if backbone else None,
+            autoencoder.load(*images.image_shape[1:]).to(device),
+            load_backbone(*backbone, device) if backbone else None,
+            load_lpips(lpips_weights, images.image_shape, device) if "lpips" in metrics else None,
         )
     )
     result = measure_reconstructions(
@@ -71,6 +78,7 @@ def measure(
         images,
         split,
         metrics,
+        lpips=lpips,
         backbone=network,
         scale=autoencoder.scale,
         precision=precision,
@@ -123,6 +131,7 @@ def _rows(result: "ReconstructionResult") -> list[tuple[str, str, str, str]]:
     figures = [
         ("PSNR", result.psnr, result.psnr_se, "dB", 2),
         ("SSIM", result.ssim, result.ssim_se, "", 4),
+        ("LPIPS", result.lpips, result.lpips_se, "", 4),
         ("Fréchet distance", result.frechet, None, "", 3),
     ]
     rows = [
@@ -157,6 +166,8 @@ def _protocol(result: "ReconstructionResult", fit: str, device: str) -> str:
         parts.append("PSNR of each image, then the mean")
     if result.ssim is not None:
         parts.append("SSIM with a Gaussian window of 11×11 and sigma 1.5, each channel by itself")
+    if result.lpips_sha256 is not None:
+        parts.append(f"LPIPS 0.1 with VGG16 (weights {result.lpips_sha256[:16]}), images not resized")
     if result.backbone is not None:
         parts.append(f"Fréchet distance of {result.backbone}")
     scale = f"(z − {result.latent_shift:.6g}) · {result.latent_factor:.6g}" if scaled else "z, not scaled"

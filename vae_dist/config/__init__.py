@@ -1,9 +1,10 @@
 """Configs: everything that can be set for a run, and loading it from files.
 
-Of a section that comes in kinds, `DataConfig`, `ModelConfig`, `PriorConfig`, `LikelihoodConfig`, `ObjectiveConfig` and
-`OptimConfig` are the unions of all its kinds; `all_kinds` lists them.
+Of a section that comes in kinds, `DataConfig`, `ModelConfig`, `PriorConfig`, `LikelihoodConfig`, `ObjectiveConfig`,
+`PerceptualConfig`, `AdversaryConfig` and `OptimConfig` are the unions of all its kinds; `all_kinds` lists them.
 """
 
+from vae_dist.config.adversary import AdversaryConfig, NoAdversaryConfig, PatchAdversaryConfig
 from vae_dist.config.data import (
     ArrayConfig,
     Binarization,
@@ -43,6 +44,13 @@ from vae_dist.config.model import (
 )
 from vae_dist.config.objective import BaseObjectiveConfig, ELBOConfig, IWAEConfig, ObjectiveConfig
 from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, OptimConfig, SGDConfig
+from vae_dist.config.perceptual import (
+    BasePerceptualConfig,
+    LPIPSConfig,
+    NoPerceptualConfig,
+    PerceptualConfig,
+    TimmPerceptualConfig,
+)
 from vae_dist.config.prior import FlowPriorConfig, NormalPriorConfig, PriorConfig, VampPriorConfig
 from vae_dist.config.schema import Config, all_kinds
 from vae_dist.config.section import Kind, Section
@@ -54,11 +62,13 @@ __all__ = [
     "Activation",
     "AdamWConfig",
     "AdamaxConfig",
+    "AdversaryConfig",
     "ArrayConfig",
     "AutoencoderKLConfig",
     "BaseModelConfig",
     "BaseObjectiveConfig",
     "BaseOptimConfig",
+    "BasePerceptualConfig",
     "BernoulliConfig",
     "Binarization",
     "BinarizedMnistConfig",
@@ -79,23 +89,29 @@ __all__ = [
     "HuggingFaceConfig",
     "IWAEConfig",
     "Kind",
+    "LPIPSConfig",
     "LaplaceConfig",
     "LikelihoodConfig",
     "LogisticMixtureConfig",
     "MLPConfig",
     "MnistConfig",
     "ModelConfig",
+    "NoAdversaryConfig",
+    "NoPerceptualConfig",
     "NormalPriorConfig",
     "ObjectiveConfig",
     "OptimConfig",
     "PackedConfig",
+    "PatchAdversaryConfig",
     "PatchAutoencoderConfig",
+    "PerceptualConfig",
     "PicturesConfig",
     "PriorConfig",
     "SGDConfig",
     "Section",
     "Split",
     "SvhnConfig",
+    "TimmPerceptualConfig",
     "TrackingConfig",
     "TrainConfig",
     "VampPriorConfig",

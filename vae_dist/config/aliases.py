@@ -56,6 +56,16 @@ KEYS = {
     "optim.clip_norm": "clip clip_grad clip_grad_norm grad_clip gradient_clip gradient_clip_val grad_clip_norm "
     "grad_norm max_grad_norm",
     "optim.ema": "ema_decay ema_rate ema_momentum",
+    "perceptual": "lpips perceptual_loss",
+    "perceptual.kind": f"{KIND} perceptual_loss",
+    "perceptual.weight": "perceptual_weight perceptual_loss_weight lpips_weight lpips_scale",
+    "adversary": "discriminator disc gan",
+    "adversary.weight": "disc_weight discriminator_weight adversarial_weight gan_weight disc_factor",
+    "adversary.loss": "disc_loss gan_loss",
+    "adversary.start_step": "disc_start discriminator_start discriminator_iter_start",
+    "adversary.width": "ndf disc_channels",
+    "adversary.layers": "disc_num_layers disc_layers",
+    "adversary.lr": "disc_lr discriminator_lr d_lr",
     "train": "trainer training",
     "train.steps": "epochs epoch n_epochs num_epochs nb_epochs max_epochs num_train_epochs iters iterations n_iter "
     "n_iters num_iters num_iterations max_iter max_iters max_steps n_steps num_steps total_steps train_steps "

@@ -7,12 +7,14 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from vae_dist.config.adversary import AdversaryConfig, NoAdversaryConfig
 from vae_dist.config.data import DataConfig, DigitsConfig
 from vae_dist.config.explain import explain, explain_all
 from vae_dist.config.fields import fields_below, kinds_below
 from vae_dist.config.model import FlatModelConfig, GivenModelConfig, MLPConfig, ModelConfig
 from vae_dist.config.objective import ELBOConfig, IWAEConfig, ObjectiveConfig
 from vae_dist.config.optim import AdamWConfig, OptimConfig
+from vae_dist.config.perceptual import NoPerceptualConfig, PerceptualConfig
 from vae_dist.config.prior import VampPriorConfig
 from vae_dist.config.section import Kind, Section, Whole
 from vae_dist.config.train import TrackingConfig, TrainConfig
@@ -31,6 +33,8 @@ class Config(Section):
     model: ModelConfig = MLPConfig()
     objective: ObjectiveConfig = ELBOConfig()
     optim: OptimConfig = AdamWConfig()
+    perceptual: PerceptualConfig = NoPerceptualConfig()
+    adversary: AdversaryConfig = NoAdversaryConfig()
     train: TrainConfig = TrainConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -68,6 +72,45 @@ class Config(Section):
                 "leave it out, or set model.prior to another than vamp"
             )
         return self
+
+    @model_validator(mode="after")
+    def _penalties_fit_the_objective(self) -> Self:
+        for section in self._penalties():
+            if not isinstance(self.objective, ELBOConfig):
+                raise ValueError(
+                    f"{section} adds to the −ELBO: leave it out, or set objective.kind to another than "
+                    f"{self.objective.kind}"
+                )
+            if self.data.binarize != "none":
+                raise ValueError(f"{section} compares pictures, not binarized pixels: set data.binarize to none")
+        return self
+
+    @model_validator(mode="after")
+    def _adversary_makes_sense(self) -> Self:
+        if isinstance(self.adversary, NoAdversaryConfig):
+            return self
+        if self.model.likelihood.kind == "bernoulli":
+            raise ValueError(
+                "adversary sharpens the pixel means of grey levels or colours, and a bernoulli likelihood has "
+                "probabilities of black and white: set model.likelihood to laplace or gaussian"
+            )
+        if isinstance(self.objective, ELBOConfig) and self.objective.free_bits:
+            raise ValueError(
+                "adversary and objective.free_bits don't go together, since the balance of gradients would depend on "
+                "which groups are free: set objective.free_bits to 0, and objective.beta lower instead"
+            )
+        if self.train.precision == "fp16":
+            raise ValueError("adversary needs gradients beyond the range of fp16: set train.precision to bf16 or fp32")
+        if self.train.compile == "on":
+            raise ValueError("adversary needs gradients within a pass, which torch.compile can't give: leave it out")
+        return self
+
+    def _penalties(self) -> Iterator[str]:
+        """Yield the sections that add to the loss."""
+        if not isinstance(self.perceptual, NoPerceptualConfig):
+            yield "perceptual"
+        if not isinstance(self.adversary, NoAdversaryConfig):
+            yield "adversary"
 
     @property
     def has_likelihood(self) -> bool:

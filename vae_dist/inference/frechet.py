@@ -4,19 +4,15 @@ Which network gives the features decides the figure, so its name and the hash of
 or rFID, with Inception's usual weights and with no others.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_dist.checkpoint.format import TensorSpec
-from vae_dist.checkpoint.tensor_file import compare, read_specs, read_tensors, sha256
-from vae_dist.errors import UsageError
+from vae_dist.losses.timm_network import load_timm_network
 
 
 def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
@@ -75,34 +71,5 @@ def load_backbone(name: str, weights: Path, device: torch.device) -> Backbone:
         UsageError: timm isn't installed or has no such model.
         UserError: the file can't be read, or isn't of that model.
     """
-    network, config = _build(name)
-    expected = {key: TensorSpec(tuple(tensor.shape), tensor.dtype) for key, tensor in network.state_dict().items()}
-    found = read_specs(weights)  # a classifier, which a backbone has none of, may be there too
-    compare(weights, {key: found[key] for key in expected if key in found}, expected, f"timm's {name}")
-    tensors = read_tensors(weights)
-    network.load_state_dict({key: tensors[key] for key in expected})
-    _, height, width = config["input_size"]
-    return Backbone(
-        name=name,
-        sha256=sha256(weights),
-        network=network.eval().requires_grad_(False).to(device),
-        height=height,
-        width=width,
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        size=int(config["num_features"]),
-    )
-
-
-def _build(name: str) -> tuple[nn.Module, dict[str, Any]]:
-    try:
-        import timm
-        from timm.data.config import resolve_model_data_config
-    except ImportError as error:
-        raise UsageError("The Fréchet distance needs timm: pip install 'vae-dist[perceptual]'.") from error
-    if not timm.is_model(name):
-        raise UsageError(f"timm has no model {name}; see timm.list_models().")
-    network = timm.create_model(name, pretrained=False, num_classes=0)
-    resolve: Callable[[nn.Module], dict[str, Any]] = resolve_model_data_config
-    return network, resolve(network) | {"num_features": network.num_features}
+    loaded = load_timm_network(name, weights)
+    return Backbone(name=name, **loaded._replace(network=loaded.network.to(device))._asdict())

@@ -1,4 +1,4 @@
-"""Measure how well a model rebuilds images: PSNR, SSIM and the Fréchet distance, with standard errors.
+"""Measure how well a model rebuilds images: PSNR, SSIM, LPIPS and the Fréchet distance, with standard errors.
 
 One protocol for every autoencoder: reconstructions are pixel means at the mean of the posterior, clamped to [0, 1] and
 not rounded. Images go through the model in blocks of a fixed size and the values of each are collected from all
@@ -23,9 +23,11 @@ from vae_dist.inference.encoding import moments_of_draws, positions_of, sums_of_
 from vae_dist.inference.evaluation import ScoringPrecision, computing_in, mean_and_error
 from vae_dist.inference.frechet import Backbone, frechet_distance
 from vae_dist.inference.similarity import psnr, ssim
+from vae_dist.losses.perceptual import PerceptualDistance
 from vae_dist.models import Model
 
-BY_IMAGE = {"psnr": psnr, "ssim": ssim}
+Measure = Callable[[Tensor, Tensor], Tensor]  # of pairs of images
+BY_IMAGE: dict[str, Measure] = {"psnr": psnr, "ssim": ssim}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class ReconstructionResult:
     psnr_se: float | None  # standard error over images
     ssim: float | None
     ssim_se: float | None
+    lpips: float | None
+    lpips_se: float | None
+    lpips_sha256: str | None  # of VGG16's weights
     frechet: float | None
     backbone: str | None  # whose features the Fréchet distance is of, and how images were resized
     backbone_sha256: str | None  # of its weights
@@ -57,6 +62,7 @@ def measure_reconstructions(
     split: str,
     metrics: Collection[str] = ("psnr", "ssim"),
     *,
+    lpips: PerceptualDistance | None = None,
     backbone: Backbone | None = None,
     scale: tuple[float, float] = (0.0, 1.0),
     precision: ScoringPrecision = "fp32",
@@ -70,9 +76,10 @@ def measure_reconstructions(
         dataset: with the images.
         split: of it.
         metrics: of each image that are wanted, "psnr" and "ssim".
+        lpips: for images of the dataset's size, if that is wanted.
         backbone: of the Fréchet distance, if that is wanted.
         scale: shift and factor of the latents whose mean and deviation are returned.
-        precision: what the model computes in; metrics are in float64, features in float32.
+        precision: what the model computes in; PSNR and SSIM are in float64, features in float32.
         process_group: the processes that share the work; all of them get the result.
         on_progress: called now and then with the number of images that were done so far.
 
@@ -82,7 +89,7 @@ def measure_reconstructions(
     group = process_group or ProcessGroup()
     size, step = dataset.size(split), block_size(*dataset.image_shape[1:])
     starts = range(0, size, step)
-    tally = _Tally(model, size, len(starts), metrics, backbone)
+    tally = _Tally(model, size, len(starts), metrics, lpips, backbone)
     with torch.no_grad():
         for number in shard(len(starts), group.rank, group.size):
             block = range(starts[number], min(starts[number] + step, size))
@@ -101,10 +108,18 @@ class _Tally:
     """The values of each image and each block, to be collected from all processes."""
 
     def __init__(
-        self, model: Model, images: int, blocks: int, metrics: Collection[str], backbone: Backbone | None
+        self,
+        model: Model,
+        images: int,
+        blocks: int,
+        metrics: Collection[str],
+        lpips: PerceptualDistance | None,
+        backbone: Backbone | None,
     ) -> None:
-        self._measures = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
-        self._backbone, self._draws = backbone, images * positions_of(model)
+        self._measures: dict[str, Measure] = {name: BY_IMAGE[name] for name in BY_IMAGE if name in metrics}
+        if lpips is not None:
+            self._measures["lpips"] = lpips
+        self._lpips, self._backbone, self._draws = lpips, backbone, images * positions_of(model)
         self._by_image = torch.zeros(len(self._measures), images, dtype=torch.float64)
         self._features = torch.zeros(2, images, backbone.size if backbone else 0)
         self._latents = torch.zeros(blocks, 2, model.latent_shape[0], dtype=torch.float64)
@@ -141,7 +156,7 @@ class _Tally:
     ) -> ReconstructionResult:
         """Return the figures; `block` images go through the model together."""
         figures = dict(zip(self._measures, map(mean_and_error, self._by_image), strict=True))
-        (psnr_mean, psnr_se), (ssim_mean, ssim_se) = (figures.get(name, (None, None)) for name in BY_IMAGE)
+        means, errors = ({name: figure[part] for name, figure in figures.items()} for part in (0, 1))
         mean, std = moments_of_draws(self._latents, self._draws)
         shift, factor = scale
         return ReconstructionResult(
@@ -150,10 +165,13 @@ class _Tally:
             height=dataset.image_shape[1],
             width=dataset.image_shape[2],
             precision=precision,
-            psnr=psnr_mean,
-            psnr_se=psnr_se,
-            ssim=ssim_mean,
-            ssim_se=ssim_se,
+            psnr=means.get("psnr"),
+            psnr_se=errors.get("psnr"),
+            ssim=means.get("ssim"),
+            ssim_se=errors.get("ssim"),
+            lpips=means.get("lpips"),
+            lpips_se=errors.get("lpips"),
+            lpips_sha256=self._lpips.sha256 if self._lpips else None,
             frechet=frechet_distance(*self._features) if self._backbone else None,
             backbone=str(self._backbone) if self._backbone else None,
             backbone_sha256=self._backbone.sha256 if self._backbone else None,

@@ -5,10 +5,13 @@ of the prepared module only.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from vae_dist.optim.schedules import Scheduled
 
 Beta = float | Float[Tensor, ""]  # a number that changes over a run has to be a tensor where code is compiled
 
@@ -21,10 +24,18 @@ class Loss(NamedTuple):
 
     loss: Float[Tensor, " batch"]  # what is minimised
     metrics: dict[str, Float[Tensor, " batch"]]  # detached
+    reconstruction: Float[Tensor, "batch c h w"] | None = None  # detached; where a second network is shown it
 
 
 class Objective(nn.Module, ABC):
     """A loss of a model."""
+
+    def set_scheduled(self, scheduled: Scheduled) -> None:
+        """Set the values that hold for the next passes, besides beta."""
+
+    def remark(self, metrics: Mapping[str, float]) -> str | None:
+        """Return what should be said of the means that are about to be logged; mostly nothing."""
+        return None
 
     @abstractmethod
     def forward(

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vae_dist.config import ELBOConfig
 from vae_dist.losses.base import Beta, Loss, Objective, elbo_metrics
-from vae_dist.models import Model
+from vae_dist.models import LogTerms, Model
 
 
 class ELBO(Objective):
@@ -28,7 +28,10 @@ class ELBO(Objective):
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], beta: Beta = 1.0
     ) -> Loss:
         """Return distortion + beta · rate of each image."""
-        terms = self.model.log_terms(x, eps, elbo_only=True)
+        return self.of_terms(self.model.log_terms(x, eps, elbo_only=True), beta)
+
+    def of_terms(self, terms: LogTerms, beta: Beta) -> Loss:
+        """Return distortion + beta · rate of each image, given its log-densities."""
         distortion, rate = -terms.log_px.mean(0), terms.rate
         loss = distortion + beta * self._charged(rate).sum(-1)
         return Loss(loss, elbo_metrics(distortion, rate.detach().sum(-1)))

@@ -28,6 +28,7 @@ class LogTerms(NamedTuple):
     log_px: Float[Tensor, "samples batch"]  # log p(x|z)
     log_ratio: Float[Tensor, "samples batch groups"] | None  # log q(z|x) − log p(z) of each group given those above it
     kl: Float[Tensor, "batch groups"] | None  # KL(q ‖ p) where it has a closed form
+    parameters: Float[Tensor, "samples batch p h w"] | None = None  # the decoder's outputs, for penalties on images
 
     @property
     def rate(self) -> Float[Tensor, "batch groups"]:
@@ -178,9 +179,9 @@ class FlatModel(Model):
         kl = density.kl(posterior)
         log_px = self.likelihood.log_prob(x, parameters)
         if kl is not None and elbo_only:
-            return LogTerms(log_px, None, kl.unsqueeze(-1))
+            return LogTerms(log_px, None, kl.unsqueeze(-1), parameters)
         log_ratio = (posterior.log_prob(z).sum(-1) - density.log_prob(z)).unsqueeze(-1)
-        return LogTerms(log_px, log_ratio, None if kl is None else kl.unsqueeze(-1))
+        return LogTerms(log_px, log_ratio, None if kl is None else kl.unsqueeze(-1), parameters)
 
     def prior_density(self) -> Density:
         """Return p(z) with the present weights."""

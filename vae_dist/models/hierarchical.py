@@ -141,7 +141,7 @@ class HierarchicalVAE(Model):
             return stacked
 
         log_px = self.likelihood.log_prob(x, parameters)
-        return LogTerms(log_px, by_group(log_ratio) if log_ratio else None, by_group(kl).mean(0))
+        return LogTerms(log_px, by_group(log_ratio) if log_ratio else None, by_group(kl).mean(0), parameters)
 
     def encode(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """Return the posterior of all groups, each where those above it are at their means."""

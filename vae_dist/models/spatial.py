@@ -55,9 +55,9 @@ class SpatialModel(Model):
         kl = posterior.kl_to_standard_normal().flatten(1).sum(1, keepdim=True)
         log_px = self.likelihood.log_prob(x, parameters)
         if elbo_only:
-            return LogTerms(log_px, None, kl)
+            return LogTerms(log_px, None, kl, parameters)
         log_ratio = (posterior.log_prob(z) - standard_normal_log_prob(z)).flatten(2).sum(-1, keepdim=True)
-        return LogTerms(log_px, log_ratio, kl)
+        return LogTerms(log_px, log_ratio, kl, parameters)
 
     def encode(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """Return the posterior q(z|x)."""

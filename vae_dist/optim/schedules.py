@@ -4,18 +4,31 @@
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from vae_dist.config import Config, OptimConfig
+from vae_dist.config import BasePerceptualConfig, Config, OptimConfig, PatchAdversaryConfig
 
 
 class Scheduled(NamedTuple):
-    """The values that hold for one step. They are logged by these names."""
+    """The values that hold for one step. They are logged by these names; those of terms that a run hasn't are not."""
 
     lr: float
     beta: float  # weight of the rate
     samples: int  # posterior draws an image
     ema_decay: float | None  # None without a moving average
+    perceptual_weight: float | None = None  # None without a perceptual term
+    adversarial_weight: float | None = None  # None without an adversary, or before its first step
+    discriminator_lr: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, bool]:
+        """Return what decides which operations a step has: the draws an image, and whether there is an adversary."""
+        return self.samples, self.adversarial_weight is not None
+
+    def logged(self) -> dict[str, Any]:
+        """Return the values to log, by name."""
+        terms = ("perceptual_weight", "adversarial_weight", "discriminator_lr")
+        return {name: value for name, value in self._asdict().items() if value is not None or name not in terms}
 
 
 class Schedule:
@@ -23,6 +36,8 @@ class Schedule:
 
     def __init__(self, config: Config) -> None:
         self._optim, self._objective, self._steps = config.optim, config.objective, config.train.steps
+        self._perceptual = config.perceptual if isinstance(config.perceptual, BasePerceptualConfig) else None
+        self._adversary = config.adversary if isinstance(config.adversary, PatchAdversaryConfig) else None
 
     def warnings(self) -> list[str]:
         """Say which schedules don't fit into the run, so that a value of the config is hardly or never reached.
@@ -46,13 +61,29 @@ class Schedule:
                 f"objective.final_samples {objective.final_samples} is for steps after objective.final_from "
                 f"{objective.final_from:g} of train.steps {steps}, and there are none."
             )
-        return found
+        return found + [
+            f"{name}.start_step {term.start_step} is no less than train.steps {steps}: it never counts."
+            for name, term in (("perceptual", self._perceptual), ("adversary", self._adversary))
+            if term is not None and term.start_step >= steps
+        ]
+
+    @property
+    def turns(self) -> list[int]:
+        """Return the steps at which a step gets another shape, see `Scheduled`, the first of the run among them."""
+        turns = [0]
+        if self._objective.final_samples is not None:
+            turns.append(math.ceil(self._objective.final_from * self._steps))
+        if self._adversary is not None:
+            turns.append(self._adversary.start_step)
+        return sorted(turn for turn in turns if turn < self._steps)
 
     def __call__(self, step: int) -> Scheduled:
         """Return the values of a step."""
-        objective = self._objective
+        objective, perceptual = self._objective, self._perceptual
+        adversary = self._adversary if self._adversary and step >= self._adversary.start_step else None
+        lr = learning_rate_at(step, self._optim, self._steps)
         return Scheduled(
-            lr=learning_rate_at(step, self._optim, self._steps),
+            lr=lr,
             beta=beta_at(step, beta=objective.beta, warmup_steps=objective.warmup_steps),
             samples=samples_at(
                 step,
@@ -62,6 +93,9 @@ class Schedule:
                 final_from=objective.final_from,
             ),
             ema_decay=None if self._optim.ema is None else ema_decay_at(step, self._optim.ema),
+            perceptual_weight=weight_at(step, perceptual) if perceptual else None,
+            adversarial_weight=weight_at(step, adversary) if adversary else None,
+            discriminator_lr=adversary.lr * lr / self._optim.lr if adversary else None,
         )
 
 
@@ -81,6 +115,13 @@ def beta_at(step: int, *, beta: float, warmup_steps: int) -> float:
     Bowman et al., arXiv:1511.06349, section 3.1; Sønderby et al., arXiv:1602.02282, section 2.2.
     """
     return beta * min(1.0, (step + 1) / warmup_steps) if warmup_steps else beta
+
+
+def weight_at(step: int, term: BasePerceptualConfig | PatchAdversaryConfig) -> float:
+    """Return the weight of a term of the loss: 0 before its first step, then a linear rise."""
+    if step < term.start_step:
+        return 0.0
+    return term.weight * min(1.0, (step - term.start_step + 1) / max(1, term.warmup_steps))
 
 
 def samples_at(step: int, *, steps: int, samples: int, final_samples: int | None, final_from: float) -> int:

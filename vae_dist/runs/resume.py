@@ -16,6 +16,7 @@ from vae_dist.runs.run import CONFIG, Run
 CHANGEABLE = {
     "data.root",  # the images' digests are compared
     "data.workers",
+    "perceptual.weights",  # their digest is compared
     "train.steps",
     "train.log_every",
     "train.eval_every",

@@ -1,12 +1,11 @@
 """Build the training step: compiled and captured where that is wanted and works."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import Config
@@ -14,13 +13,24 @@ from vae_dist.data.loader import Batch, Loader
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
-from vae_dist.losses import build_objective
+from vae_dist.losses import (
+    ELBO,
+    AdversarialPenalty,
+    DiscriminatorLoss,
+    Objective,
+    Penalized,
+    Penalty,
+    PerceptualDistance,
+    PerceptualPenalty,
+    build_objective,
+)
 from vae_dist.optim.schedules import Schedule, Scheduled
+from vae_dist.training.adversarial_step import AdversarialStep
 from vae_dist.training.capture import CapturedStep, capture_or_fall_back, cuda_graphs
 from vae_dist.training.compile import compile_or_fall_back
-from vae_dist.training.gradients import build_reducer
+from vae_dist.training.gradients import GradientReducer, build_reducer
 from vae_dist.training.step import StepResult, TrainStep
-from vae_dist.training.train_state import TrainState
+from vae_dist.training.train_state import Opponent, TrainState
 
 
 class BuiltStep(NamedTuple):
@@ -41,6 +51,7 @@ def build_step(
     process_group: ProcessGroup,
     signals: StopSignals,
     resolved: Resolved,
+    distance: PerceptualDistance | None,
 ) -> BuiltStep:
     """Build the training step, compiled and captured as resolved where that works, and warmed up.
 
@@ -53,21 +64,28 @@ def build_step(
         process_group: the processes, which do the same.
         signals: that ask the run to stop.
         resolved: what is wanted.
+        distance: of the perceptual term, if there is one.
     """
-    micro_size = config.train.batch_size // config.train.micro_batches
-    objective = build_objective(config.objective, train_state.model, micro_size)
+    objective = _objective(config, train_state, distance)
     reducer = build_reducer(accelerator, objective, config.train, process_group)
     # Only now: building the reducer wraps `forward` in autocast, and that is what has to be compiled.
-    last = config.train.steps - 1  # early and late steps may differ in samples
-    trial = partial(_try_passes, objective, loader, schedule, (0, last), process_group.device)
+    shapes = _one_of_each_shape(range(config.train.steps), schedule)
+    trial = partial(_try_passes, objective, loader, schedule, shapes, process_group.device)
     compiled = resolved.compile and compile_or_fall_back(objective, trial, process_group, signals)
-    reducer.warm_up(loader.batch(0).parts, beta=torch.full((), schedule(0).beta, device=process_group.device))
+    beta = torch.full((), schedule(0).beta, device=process_group.device)
+    reducer.warm_up([(*part, beta) for part in loader.batch(0).parts])
     train_state.optimizer.zero_grad()
-    train_step = TrainStep(train_state, reducer, config.optim, accelerator)
+    if train_state.opponent is None:
+        train_step = TrainStep(train_state, reducer, objective, config.optim, accelerator)
+    else:
+        opposed = _opposed_reducer(config, train_state.opponent, loader, accelerator, process_group)
+        train_step = AdversarialStep(
+            train_state, train_state.opponent, reducer, opposed, objective, config.optim, accelerator
+        )
     if not resolved.capture:
         return BuiltStep(train_step, train_step, compiled, captured=False)
     step = CapturedStep(train_step, cuda_graphs())
-    examples = [(loader.batch(number), schedule(number)) for number in _one_of_each_shape(loader, schedule)]
+    examples = [(loader.batch(number), schedule(number)) for number in _one_of_each_shape(loader.steps, schedule)]
     captured = capture_or_fall_back(step, train_state, trial, examples, process_group)
     return BuiltStep(train_step, step if captured else train_step, compiled, captured)
 
@@ -81,16 +99,49 @@ def check_compiled(resolved: Resolved, *, compiled: bool) -> None:
         )
 
 
-def _one_of_each_shape(loader: Loader, schedule: Schedule) -> list[int]:
-    """Return the first and the last of the steps to come, or one of them where both take as many posterior draws."""
-    return sorted({schedule(step).samples: step for step in (*loader.steps[-1:], *loader.steps[:1])}.values())
+def _objective(config: Config, train_state: TrainState, distance: PerceptualDistance | None) -> Objective:
+    """Build the objective with its penalties."""
+    micro_size = config.train.batch_size // config.train.micro_batches
+    objective = build_objective(config.objective, train_state.model, micro_size)
+    penalties: list[Penalty] = []
+    device, opponent = next(train_state.model.parameters()).device, train_state.opponent
+    if distance is not None:
+        penalties.append(PerceptualPenalty(distance, device))
+    if opponent is not None:  # last: its weight is in proportion to the gradient of all others
+        penalties.append(AdversarialPenalty(opponent.config, opponent.module, micro_size, device))
+    return Penalized(objective, penalties) if penalties and isinstance(objective, ELBO) else objective
+
+
+def _opposed_reducer(
+    config: Config, opponent: Opponent, loader: Loader, accelerator: Accelerator, process_group: ProcessGroup
+) -> GradientReducer:
+    """Build the reducer of the discriminator's gradients, warmed up.
+
+    Raises:
+        UsageError: the run is in fp16.
+    """
+    if accelerator.scaler is not None:
+        raise UsageError("adversary needs gradients beyond the range of fp16: train in bf16 or fp32.")
+    reducer = build_reducer(
+        accelerator, DiscriminatorLoss(opponent.config, opponent.module), config.train, process_group
+    )
+    reducer.warm_up([(part.images, part.images) for part in loader.batch(0).parts])
+    opponent.optimizer.zero_grad()
+    return reducer
+
+
+def _one_of_each_shape(steps: range, schedule: Schedule) -> list[int]:
+    """Return some of the steps, of which every step of theirs has the shape of one."""
+    candidates = [*steps[-1:], *(turn for turn in schedule.turns if turn in steps), *steps[:1]]
+    return sorted({schedule(step).shape: step for step in candidates}.values())
 
 
 def _try_passes(
-    objective: nn.Module, loader: Loader, schedule: Schedule, steps: tuple[int, ...], device: torch.device
+    objective: Objective, loader: Loader, schedule: Schedule, steps: Sequence[int], device: torch.device
 ) -> None:
     """Run the bare objective forward and backward for every shape that training will have."""
     for step in steps:
+        objective.set_scheduled(schedule(step))
         for part in {part.images.shape: part for part in loader.batch(step).parts}.values():
             loss = objective(*part, torch.full((), schedule(step).beta, device=device))
             loss.loss.sum().backward()

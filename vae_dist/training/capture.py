@@ -75,7 +75,7 @@ class CudaGraph:
 
 
 class CapturedStep:
-    """Takes a run's steps by replaying graphs, one for each number of posterior draws.
+    """Takes a run's steps by replaying graphs, one for each shape of a step.
 
     Args:
         train_step: to record.
@@ -84,17 +84,17 @@ class CapturedStep:
 
     def __init__(self, train_step: TrainStep, make_graph: Callable[[], Graph]) -> None:
         self._train_step, self._make_graph = train_step, make_graph
-        self._recordings: dict[int, _Recording] = {}
+        self._recordings: dict[tuple[int, bool], _Recording] = {}
 
     def record(self, batch: Batch, scheduled: Scheduled) -> None:
         """Record the step of batches like this one; it is taken some times, and changes the weights."""
         self._train_step.set_scheduled(scheduled)
-        self._recordings[batch.samples] = _Recording(self._train_step, batch, self._make_graph())
+        self._recordings[scheduled.shape] = _Recording(self._train_step, batch, self._make_graph())
 
     def __call__(self, batch: Batch, scheduled: Scheduled) -> StepResult:
         """Take the step of a batch; the result is overwritten by the next one."""
         self._train_step.set_scheduled(scheduled)
-        return self._recordings[batch.samples].replay(batch)
+        return self._recordings[scheduled.shape].replay(batch)
 
 
 class _Recording:

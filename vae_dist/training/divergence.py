@@ -142,7 +142,7 @@ def _causes_in_micro_batches(
 ) -> Iterator[str]:
     """Run micro-batches one by one, and yield what is wrong with each that has something wrong."""
     for number, part in micro_batches:
-        loss = reducer.backward_alone(part, beta=beta)
+        loss = reducer.backward_alone((*part, beta))
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         where = f"in micro-batch {number + 1}"
         if terms := _not_finite(_sums(loss)):

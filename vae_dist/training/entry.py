@@ -128,7 +128,7 @@ def _take_given(
 
 
 def _check_same_config(config: Config, process_group: ProcessGroup) -> None:
-    """Check that all processes were given the same config, but for where the images lie.
+    """Check that all processes were given the same config, but for where its files lie.
 
     Raises:
         UsageError: one was given another than rank zero.
@@ -137,7 +137,7 @@ def _check_same_config(config: Config, process_group: ProcessGroup) -> None:
 
     def compare() -> None:
         for key, (there, here) in differences(main, config).items():
-            if key != "data.root":
+            if key not in ("data.root", "perceptual.weights"):  # where files are; their digests are compared
                 raise UsageError(
                     f"{key} is {here} in this process's config and {there} in process 0's: "
                     "start all with the same config."

@@ -8,17 +8,17 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from vae_dist.config import TrainConfig
-from vae_dist.data.parts import Part
 from vae_dist.distributed.process_group import ProcessGroup
-from vae_dist.losses import Beta, Loss
+from vae_dist.losses import Loss
 
+Arguments = Sequence[Any]  # of an objective
 FIXED_POINT = 2.0**40  # units to a nat: integers of 64 bits reach to ±2²³ nats in steps of 10⁻¹² nats
 
 
@@ -31,16 +31,20 @@ class GradientReducer(Protocol):
 
     limit: float
 
-    def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
-        """Leave the global batch's gradient in `.grad`, with one forward pass for each part of a process's share."""
+    def backward(self, passes: Sequence[Arguments]) -> list[Loss]:
+        """Leave the global batch's gradient in `.grad`, with a forward pass for each part of a process's share.
+
+        Args:
+            passes: the arguments of each forward pass.
+        """
         ...
 
-    def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
+    def warm_up(self, passes: Sequence[Arguments]) -> None:
         """Run a first pass where it would differ from later ones; the caller clears its gradients."""
         ...
 
-    def backward_alone(self, part: Part, *, beta: Beta) -> Loss:
-        """Leave in `.grad` the gradient of one part, without that of any other part or process."""
+    def backward_alone(self, arguments: Arguments) -> Loss:
+        """Leave in `.grad` the gradient of one pass, without that of any other pass or process."""
         ...
 
 
@@ -60,17 +64,17 @@ class _Reducer:
     def _loss_scale(self) -> float:
         return float(self._accelerator.scaler.get_scale()) if self._accelerator.scaler else 1.0
 
-    def backward_alone(self, part: Part, *, beta: Beta) -> Loss:
-        """Leave in `.grad` the gradient of one part, without that of any other part or process."""
+    def backward_alone(self, arguments: Arguments) -> Loss:
+        """Leave in `.grad` the gradient of one pass, without that of any other pass or process."""
         self._objective.zero_grad()
-        loss = self._pass(self._objective.forward, part, beta)  # where it is compiled, not for parts of this size
+        loss = self._pass(self._objective.forward, arguments)  # where it is compiled, not for parts of this size
         for parameter in self._objective.parameters():
             if parameter.grad is not None:
                 parameter.grad /= self._loss_scale
         return loss
 
-    def _pass(self, objective: Callable[..., Loss], part: Part, beta: Beta) -> Loss:
-        loss = objective(*part, beta)
+    def _pass(self, objective: Callable[..., Loss], arguments: Arguments) -> Loss:
+        loss = objective(*arguments)
         scaler = self._accelerator.scaler
         scaled = scaler.scale(loss.loss) if scaler is not None else loss.loss
         scaled.backward(torch.full_like(loss.loss, self._weight))
@@ -91,17 +95,17 @@ class DDPReducer(_Reducer):
         self._prepared = accelerator.prepare_model(objective)
         self._parameters = list(objective.parameters())
 
-    def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
+    def backward(self, passes: Sequence[Arguments]) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
         for parameter in self._parameters:
             parameter.grad = None
         losses = []
-        for number, part in enumerate(parts, start=1):
-            with nullcontext() if number == len(parts) else self._accelerator.no_sync(self._prepared):
-                losses.append(self._pass(self._prepared, part, beta))
+        for number, arguments in enumerate(passes, start=1):
+            with nullcontext() if number == len(passes) else self._accelerator.no_sync(self._prepared):
+                losses.append(self._pass(self._prepared, arguments))
         return losses
 
-    def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
+    def warm_up(self, passes: Sequence[Arguments]) -> None:
         """Run one throw-away pass.
 
         DistributedDataParallel sums the first pass of a process's life in other buckets than all later ones, which
@@ -110,7 +114,7 @@ class DDPReducer(_Reducer):
         with warnings.catch_warnings():
             # Warned of once a process, for 1×1 convolutions: a side of length 1 has any stride, and layouts are equal.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-            self.backward(parts, beta=beta)
+            self.backward(passes)
 
 
 class FlatGradient:
@@ -156,14 +160,14 @@ class FlatReducer(_Reducer):
         self._prepared = accelerator.prepare_model(objective, evaluation_mode=True)  # without DistributedDataParallel
         self._gradient = FlatGradient(objective)
 
-    def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
+    def backward(self, passes: Sequence[Arguments]) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
         self._gradient.clear()
-        losses = [self._pass(self._prepared, part, beta) for part in parts]
+        losses = [self._pass(self._prepared, arguments) for arguments in passes]
         self._group.all_reduce(self._gradient.vector)
         return losses
 
-    def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
+    def warm_up(self, passes: Sequence[Arguments]) -> None:
         """Do nothing: the first pass is like all others."""
 
 
@@ -186,20 +190,20 @@ class ExactReducer(_Reducer):
         size = len(self._gradient.vector) + 1
         self._total = torch.zeros(size, dtype=torch.int64, device=process_group.device)
 
-    def backward(self, parts: Sequence[Part], *, beta: Beta) -> list[Loss]:
+    def backward(self, passes: Sequence[Arguments]) -> list[Loss]:
         """Leave the global batch's gradient in `.grad`."""
         loss_scale = self._loss_scale
         self._total.zero_()
         losses = []
-        for part in parts:
+        for arguments in passes:
             self._gradient.clear()
-            losses.append(self._pass(self._prepared, part, beta))
+            losses.append(self._pass(self._prepared, arguments))
             self._add(loss_scale)
         self._group.all_reduce(self._total)
         self._write_gradient(loss_scale)
         return losses
 
-    def warm_up(self, parts: Sequence[Part], *, beta: Beta) -> None:
+    def warm_up(self, passes: Sequence[Arguments]) -> None:
         """Do nothing: the first pass is like all others."""
 
     def _add(self, loss_scale: float) -> None:

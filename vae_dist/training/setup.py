@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from vae_dist.checkpoint import Checkpoint, Resolved, State
-from vae_dist.config import Config, TrainConfig
+from vae_dist.config import Config, NoAdversaryConfig, TrainConfig
 from vae_dist.data import Dataset
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.cropped import uncropped
@@ -22,6 +22,7 @@ from vae_dist.data.stored import StoredDataset
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
+from vae_dist.losses import PerceptualDistance
 from vae_dist.models import BuildModel
 from vae_dist.optim.schedules import Schedule, Scheduled
 from vae_dist.reporting.reporter import Reporter
@@ -30,6 +31,7 @@ from vae_dist.reporting.trackers import check_trackers
 from vae_dist.runs.writer import RunWriter
 from vae_dist.training.auto_settings import apply_resolved, captures, make_accelerator, resolve
 from vae_dist.training.build_step import build_step, check_compiled
+from vae_dist.training.frozen_networks import PERCEPTUAL, load_same_distance
 from vae_dist.training.initial_weights import begin_with, in_words
 from vae_dist.training.run_data import load_same_dataset
 from vae_dist.training.start import start_from_images
@@ -96,19 +98,21 @@ def set_up(
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
+    distance = load_same_distance(config, dataset.image_shape, process_group, state)
+    init = start = None
     if state is None:
         init, start = _begin(train_state, config, given, dataset, process_group)
     else:
-        init, start = None, state.start
         _restore(run, train_state, accelerator, process_group, state, checkpoint)
+    notes = _notes(init, state.start if state else start, distance, train_state)
     reporter = _start_reporting(
-        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, start
+        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, notes
     )
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
-    built = build_step(config, train_state, loader, schedule, accelerator, process_group, signals, resolved)
+    built = build_step(config, train_state, loader, schedule, accelerator, process_group, signals, resolved, distance)
     if state is None:
-        state = _first_state(dataset, digests, start, resolved, train_state)
+        state = _first_state(dataset, digests, start, resolved, train_state, distance)
     else:
         check_compiled(resolved, compiled=built.compiled)
     resolved = resolved.model_copy(update={"compile": built.compiled, "capture": built.captured})
@@ -127,7 +131,12 @@ def _begin(
 
 
 def _first_state(
-    dataset: Dataset, digests: dict[str, str], start: str | None, resolved: Resolved, train_state: TrainState
+    dataset: Dataset,
+    digests: dict[str, str],
+    start: str | None,
+    resolved: Resolved,
+    train_state: TrainState,
+    distance: PerceptualDistance | None,
 ) -> State:
     """Return the state of a run before its first step."""
     return State(
@@ -136,6 +145,7 @@ def _first_state(
         binarization=dataset.binarization,
         fit=rule_of(dataset),
         data=digests,
+        frozen={PERCEPTUAL: distance.sha256} if distance else {},
         start=start,
         resolved=resolved,
         groups=tuple(train_state.groups),
@@ -150,6 +160,8 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
     device = process_group.device
     resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
     resolved = resolved.model_copy(update={"capture": captures(config.train, device, resolved.precision)})
+    if not isinstance(config.adversary, NoAdversaryConfig):  # torch.compile has no gradients within a forward pass
+        resolved = resolved.model_copy(update={"compile": False})
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
     return resolved
@@ -231,15 +243,13 @@ def _start_reporting(
     resolved: Resolved,
     state: State | None,
     init: dict[str, Any] | None,
-    start: str | None,
+    notes: dict[str, str],
 ) -> Reporter:
     """Record the start in the run folder, start the trackers and print the summary."""
     step = state.step if state else 0
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
     reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
-    summary = run_summary(config, dataset, process_group, resolved, train_state.model)
-    if init is not None or start is not None:
-        summary["begins as"] = in_words(init) if init is not None else str(start)
+    summary = run_summary(config, dataset, process_group, resolved, train_state.model) | notes
 
     def record_start() -> None:
         run_id = run.record_start(sys.argv, summary["device"], process_group.size, step, init)
@@ -252,6 +262,23 @@ def _start_reporting(
     if resolved.compile:
         reporter.print("compiling …")
     return reporter
+
+
+def _notes(
+    init: dict[str, Any] | None, start: str | None, distance: PerceptualDistance | None, train_state: TrainState
+) -> dict[str, str]:
+    """Return what the summary says of a run's first weights and of its networks besides the model."""
+    notes = {}
+    if init is not None or start is not None:
+        notes["begins as"] = in_words(init) if init is not None else str(start)
+    if distance is not None:
+        notes["perceptual"] = str(distance)
+    if opponent := train_state.opponent:
+        parameters = sum(parameter.numel() for parameter in opponent.parameters)
+        notes["adversary"] = (
+            f"{opponent.config.kind}, {parameters:,} parameters, from step {opponent.config.start_step:,}"
+        )
+    return notes
 
 
 def _dims(config: Config, dataset: Dataset, train_state: TrainState) -> int | None:

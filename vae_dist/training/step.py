@@ -5,7 +5,7 @@ it waits for the device.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from vae_dist.data.parts import Part
 from vae_dist.distributed.devices import wide_dtype
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
-from vae_dist.losses import Loss
+from vae_dist.losses import Loss, Objective
 from vae_dist.optim.optimizers import clip, set_learning_rate, step_unless, trained
 from vae_dist.optim.schedules import Scheduled
 from vae_dist.runs.strict_json import NOT_FINITE
@@ -49,15 +49,22 @@ class TrainStep:
 
     Args:
         state: to update.
-        reducer: of the gradients of the state's objective.
+        reducer: of the gradients of the objective.
+        objective: of the state's model.
         optim: with the thresholds of clipping and skipping.
         accelerator: with fp16's loss scaler, if the run has one.
     """
 
     def __init__(
-        self, state: TrainState, reducer: GradientReducer, optim: OptimConfig, accelerator: Accelerator
+        self,
+        state: TrainState,
+        reducer: GradientReducer,
+        objective: Objective,
+        optim: OptimConfig,
+        accelerator: Accelerator,
     ) -> None:
         self._state, self._reducer, self._optim, self._scaler = state, reducer, optim, accelerator.scaler
+        self._objective = objective
         self._parameters: list[Tensor] = [parameter for _, parameter in trained(state.model)]
         # Tensors: torch.compile makes new code for every new number, and soon gives up; a captured step has old ones.
         self._beta, self._ema_weight = (torch.zeros((), device=self._parameters[0].device) for _ in range(2))
@@ -71,16 +78,17 @@ class TrainStep:
         """Set the values that hold for the next step, where it reads them on the device."""
         set_learning_rate(self._state.optimizer, scheduled.lr)
         self._beta.fill_(scheduled.beta)
+        self._objective.set_scheduled(scheduled)
         if scheduled.ema_decay is not None:
             self._ema_weight.fill_(1 - scheduled.ema_decay)
 
     def take(self, parts: Sequence[Part]) -> StepResult:
         """Take a step on the device; a gradient that is not finite or too large changes nothing."""
-        losses = self._reducer.backward(parts, beta=self._beta)
+        losses = self._backward(parts)
         _check_metrics(losses[0])
         if self._scaler is not None:
             self._scaler.unscale_(self._state.optimizer)
-        norm = get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
+        norm = self._gradient_norm()
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
         self._move_weights(norm, skipped)
         sums = _sums(losses)
@@ -91,6 +99,18 @@ class TrainStep:
         """Return why the last step was skipped, given this process's micro-batches of it by their numbers."""
         beta = torch.full_like(self._beta, scheduled.beta)
         return diagnose(self._state.model, self._reducer, self._optim.skip_norm, micro_batches, beta, group)
+
+    def remark(self, metrics: Mapping[str, float]) -> str | None:
+        """Return what should be said of the means that are about to be logged; mostly nothing."""
+        return self._objective.remark(metrics)
+
+    def _backward(self, parts: Sequence[Part]) -> list[Loss]:
+        """Leave the global batch's gradient in `.grad`."""
+        return self._reducer.backward([(*part, self._beta) for part in parts])
+
+    def _gradient_norm(self) -> Float[Tensor, ""]:
+        """Return the norm of the gradient; no step is taken with one that is not finite."""
+        return get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
 
     def _move_weights(self, norm: Tensor, skipped: Tensor) -> None:
         optimizer = self._state.optimizer

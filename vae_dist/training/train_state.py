@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_dist.checkpoint import Checkpoint, TensorSpec
-from vae_dist.config import Config
+from vae_dist.config import AdamWConfig, Config, PatchAdversaryConfig
 from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.losses.discriminator import PatchDiscriminator, initial_discriminator
 from vae_dist.models import BuildModel, ImageShape, Model, initial_model
 from vae_dist.optim.ema import EMA
 from vae_dist.optim.optimizers import build_optimizer, load_state_tensors, state_tensors
@@ -25,8 +26,30 @@ class TensorGroup(NamedTuple):
     load: Callable[[Mapping[str, Tensor]], Any]
 
 
+class Opponent:
+    """A discriminator in training, with its optimizer; its weights are not averaged.
+
+    Args:
+        config: of the adversary.
+        module: the discriminator, on the device to train on.
+    """
+
+    def __init__(self, config: PatchAdversaryConfig, module: PatchDiscriminator) -> None:
+        self.config, self.module = config, module
+        self.parameters = list(module.parameters())
+        self.optimizer = build_optimizer(AdamWConfig(lr=config.lr, betas=config.betas), module)
+
+    @property
+    def groups(self) -> dict[str, TensorGroup]:
+        """Return its groups of tensors."""
+        return {
+            "discriminator": TensorGroup(self.module.state_dict, self.module.load_state_dict),
+            "discriminator_optimizer": _optimizer_group(self.optimizer, self.module),
+        }
+
+
 class TrainState:
-    """A model in training, with its moving average and its optimizer.
+    """A model in training, with its moving average and its optimizer, and its opponent if there is one.
 
     Args:
         config: of the run.
@@ -42,6 +65,10 @@ class TrainState:
         self.model.likelihood.validate = False  # bytes divided by 255 are in [0, 1]
         self.ema = EMA(self.model) if config.optim.ema is not None else None
         self.optimizer = build_optimizer(config.optim, self.model)
+        discriminator = initial_discriminator(config.adversary, image_shape, config.seed)
+        self.opponent: Opponent | None = None
+        if discriminator is not None and isinstance(config.adversary, PatchAdversaryConfig):
+            self.opponent = Opponent(config.adversary, discriminator.to(device))
 
     @property
     def averaged(self) -> Model:
@@ -54,10 +81,8 @@ class TrainState:
         groups = {"model": TensorGroup(self.model.state_dict, self.model.load_state_dict)}
         if self.ema:
             groups["ema"] = TensorGroup(self.ema.module.state_dict, self.ema.module.load_state_dict)
-        groups["optimizer"] = TensorGroup(
-            partial(state_tensors, self.optimizer, self.model), partial(load_state_tensors, self.optimizer, self.model)
-        )
-        return groups
+        groups["optimizer"] = _optimizer_group(self.optimizer, self.model)
+        return groups | (self.opponent.groups if self.opponent else {})
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """Return the tensors of every group."""
@@ -72,6 +97,8 @@ class TrainState:
         if self.ema:
             tensors |= {f"the average of {name}": p for name, p in self.ema.module.named_parameters()}
         tensors |= {f"the optimizer's {name}": p for name, p in state_tensors(self.optimizer, self.model).items()}
+        for group in self.opponent.groups.values() if self.opponent else ():
+            tensors |= {f"the discriminator's {name}": tensor.detach() for name, tensor in group.tensors().items()}
         return first_bad(tensors)
 
     @contextmanager
@@ -120,3 +147,7 @@ class TrainState:
             for key in specs:  # in the same order everywhere
                 process_group.broadcast(tensors[key])
             group.load(tensors)
+
+
+def _optimizer_group(optimizer: torch.optim.Optimizer, module: nn.Module) -> TensorGroup:
+    return TensorGroup(partial(state_tensors, optimizer, module), partial(load_state_tensors, optimizer, module))

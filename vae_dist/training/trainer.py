@@ -181,11 +181,16 @@ class Trainer:
             self._heed(stops)
             self._last_loss = values["loss"]
             if not skipped:
-                self._window_steps += 1
-                self._window_sums.update({GRAD_NORM: norm})
-                self._window_sums.update({name: total / images for name, total in values.items()})
+                self._add_to_window({GRAD_NORM: norm, **{name: total / images for name, total in values.items()}})
         if self._skipped.in_a_row >= MAX_SKIPPED_IN_A_ROW:
             self._fail_for_skipping()
+
+    def _add_to_window(self, values: Mapping[str, float]) -> None:
+        """Add the figures of a step to those since the last log step; where a term begins, that starts anew."""
+        if self._window_sums.keys() != values.keys():
+            self._window_steps, self._window_sums = 0, Counter()
+        self._window_steps += 1
+        self._window_sums.update(values)
 
     def _log(self, scheduled: Scheduled) -> None:
         steps, sums = self._window_steps, self._window_sums
@@ -196,8 +201,10 @@ class Trainer:
             return
         metrics = {name: total / steps for name, total in sums.items()}
         others = {name: metrics.pop(name) for name in ("loss", GRAD_NORM)}
-        others |= {**scheduled._asdict(), "skipped_steps": self._skipped.total}
+        others |= {**scheduled.logged(), "skipped_steps": self._skipped.total}
         self._setup.reporter.training(self._step, metrics, others)
+        if remark := self._setup.train_step.remark(metrics):
+            self._setup.reporter.print(f"step {self._step:,}: {remark}")
 
     def _evaluate(self) -> None:
         result = self._score()
