@@ -28,7 +28,7 @@ from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
 from vae_dist.reporting.trackers import check_trackers
 from vae_dist.runs.writer import RunWriter
-from vae_dist.training.auto_settings import apply_resolved, captures, make_accelerator, resolve
+from vae_dist.training.auto_settings import apply_resolved, captures, compiles_whole, make_accelerator, resolve
 from vae_dist.training.build_step import build_step, check_compiled
 from vae_dist.training.initial_weights import begin_with, in_words
 from vae_dist.training.run_data import load_same_dataset
@@ -110,8 +110,10 @@ def set_up(
     if state is None:
         state = _first_state(dataset, digests, start, resolved, train_state)
     else:
-        check_compiled(resolved, compiled=built.compiled)
-    resolved = resolved.model_copy(update={"compile": built.compiled, "capture": built.captured})
+        check_compiled(resolved, built)
+    resolved = resolved.model_copy(
+        update={"compile": built.compiled, "whole_step": built.whole, "capture": built.captured}
+    )
     state = state.model_copy(update={"resolved": resolved})
     return Setup(dataset, loader, schedule, train_state, built.train_step, built.take, accelerator, reporter, state)
 
@@ -145,11 +147,14 @@ def _first_state(
 def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
     """Settle what the config leaves open as rank zero does, or as the run was begun, and apply it.
 
-    Whether steps are captured is settled anew: it changes no bit.
+    Whether steps are captured is settled anew: it changes no bit. Whether they are compiled as a whole may be, where a
+    run goes on with other processes, and so with other bits.
     """
     device = process_group.device
     resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
-    resolved = resolved.model_copy(update={"capture": captures(config.train, device, resolved.precision)})
+    capture = captures(config.train, device, resolved.precision)
+    whole = (resolved.whole_step if state else resolved.compile) and compiles_whole(config, process_group)
+    resolved = resolved.model_copy(update={"capture": capture, "whole_step": whole})
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
     return resolved
