@@ -73,9 +73,7 @@ class WholeStep(nn.Module):
         with torch.enable_grad():
             loss = self._objective(to_unit(images, uniforms), eps, self._beta)
             check_metrics(loss)
-            gradients = torch.autograd.grad(
-                loss.loss, self._trained, torch.full_like(loss.loss, self._weight)
-            )
+            gradients = torch.autograd.grad(loss.loss, self._trained, torch.full_like(loss.loss, self._weight))
         norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, LARGEST))  # True for NaN
         self._move(gradients, norm, skipped)
