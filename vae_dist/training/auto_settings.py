@@ -52,10 +52,16 @@ def captures(config: TrainConfig, device: torch.device, precision: Precision) ->
 
 
 def compiles_whole(config: Config, process_group: ProcessGroup) -> bool:
-    """Return whether a compiled step can be one function: on one process and a CPU, in one pass over a batch."""
-    train, known = config.train, config.optim.kind in ("adamw", "adamax", "sgd")
+    """Return whether a compiled step is one function: of an MLP, on one process and a CPU, in one pass over a batch.
+
+    Of other networks the gain is small, their arithmetic being most of a step. Hooks on gradients, which the doubly
+    reparameterized one has, are left to autograd.
+    """
+    train = config.train
     in_one_pass = train.reduce == "ddp" and train.accumulate == 1
-    if process_group.size > 1 or process_group.device.type != "cpu" or not (in_one_pass and known):
+    known = config.model.kind == "mlp" and config.optim.kind in ("adamw", "adamax", "sgd")
+    has_hooks = getattr(config.objective, "doubly_reparameterized", False)
+    if process_group.size > 1 or process_group.device.type != "cpu" or has_hooks or not (in_one_pass and known):
         return False
     from torch._dynamo import config as dynamo  # slow to import, and only needed here
 

@@ -90,7 +90,7 @@ def set_up(
         UserError: data or checkpoint can't be read.
     """
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
-    resolved = _resolve(config, process_group, state)
+    resolved = _resolve(config, given, process_group, state)
     dataset, digests = load_same_dataset(config, given.dataset, process_group, signals, console, state)
     accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
     train_state = process_group.all_ranks_or_raise(
@@ -144,7 +144,7 @@ def _first_state(
     )
 
 
-def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
+def _resolve(config: Config, given: Given, process_group: ProcessGroup, state: State | None) -> Resolved:
     """Settle what the config leaves open as rank zero does, or as the run was begun, and apply it.
 
     Whether steps are captured is settled anew: it changes no bit. Whether they are compiled as a whole may be, where a
@@ -153,7 +153,8 @@ def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -
     device = process_group.device
     resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
     capture = captures(config.train, device, resolved.precision)
-    whole = (resolved.whole_step if state else resolved.compile) and compiles_whole(config, process_group)
+    whole = (resolved.whole_step if state else resolved.compile) and given.build_model is None
+    whole = whole and compiles_whole(config, process_group)
     resolved = resolved.model_copy(update={"capture": capture, "whole_step": whole})
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
