@@ -62,7 +62,9 @@ kept in the checkpoints, and a resumed run uses it.
   scale, is for CUDA only. `--precision bf16` is short for `--set train.precision=bf16`. Both win over accelerate's
   setting, which is used where they say `auto`. Densities are computed in fp32 in every precision.
 - **Compilation.** `train.compile: auto` compiles runs of 50,000 steps and more. Compiling takes half a minute to a
-  minute and a half. It saves 4 to 23 % of every step on a Xeon with AMX, and nothing to 21 % on an AMD EPYC.
+  minute and a half. It saves 4 to 23 % of every step on a Xeon with AMX, and nothing to 21 % on an AMD EPYC. The step
+  of an MLP on one process of a CPU is compiled as a whole, with backward pass, optimizer and average; where that fails,
+  and otherwise, the networks are compiled alone. A run keeps to what it was begun with.
 - **Capture.** `train.capture: auto` takes each step as one CUDA graph on GPUs, but not in fp16, whose loss scale is
   decided on the host. It changes no bit under `train.deterministic`, so a run may go on with another value. A step that
   can't be recorded on one process, such as one of a model of your own that asks the device for a number, is taken

@@ -316,8 +316,8 @@ def count_graphs(settings: dict[str, Any], out: Path) -> None:
         graphs.append(graph)
         return graph.forward
 
-    def tried(*arguments: Any) -> bool:
-        done = compile_or_fall_back(*arguments)
+    def tried(*arguments: Any, **options: Any) -> bool:
+        done = compile_or_fall_back(*arguments, **options)
         print(len(graphs), "by the trial")
         return done
 
@@ -347,9 +347,9 @@ def test_a_run_begun_compiled_does_not_resume_without_compilation(
         "model": {"h_dim": 8},
         "train": {"steps": 2, "compile": "on", "threads": 1},
     }
-    monkeypatch.setattr("vae_dist.training.build_step.compile_or_fall_back", lambda *_: True)
+    monkeypatch.setattr("vae_dist.training.build_step.compile_or_fall_back", lambda *_, **__: True)
     training.train(Config.model_validate(settings), tmp_path / "run")
-    monkeypatch.setattr("vae_dist.training.build_step.compile_or_fall_back", lambda *_: False)
+    monkeypatch.setattr("vae_dist.training.build_step.compile_or_fall_back", lambda *_, **__: False)
     settings["train"] |= {"steps": 4}
     with (
         pytest.warns(UserWarning, match="train.steps was 2"),

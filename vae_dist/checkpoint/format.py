@@ -86,6 +86,7 @@ class Resolved(Part):
 
     precision: Precision
     compile: bool
+    whole_step: bool = False  # compiled as one function, not the networks alone; False before there was that
     capture: bool = False  # in checkpoints of before it was kept, too
     threads: Threads
 

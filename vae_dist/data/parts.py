@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_dist.data.augmentation import Augmentation
 from vae_dist.data.binarization import to_unit
-from vae_dist.rng import training_noise
+from vae_dist.rng import TrainingNoise, training_noise
 
 
 class Share(NamedTuple):
@@ -48,7 +48,14 @@ class PartMaker:
     augmentation: Augmentation | None
 
     def __call__(self, share: Share, samples: int, generators: Sequence[torch.Generator]) -> Part:
-        """Return the images and the noise of a forward pass.
+        """Return the images and the noise of a forward pass, given what `draw` takes."""
+        images, noise = self.draw(share, samples, generators)
+        return Part(to_unit(images, noise.uniforms), noise.eps)
+
+    def draw(
+        self, share: Share, samples: int, generators: Sequence[torch.Generator]
+    ) -> tuple[UInt8[Tensor, "batch c h w"], TrainingNoise]:
+        """Return the images of a forward pass as bytes, and all of its noise.
 
         Args:
             share: to make it from.
@@ -66,4 +73,4 @@ class PartMaker:
             image_shape=images.shape[1:] if self.binarizes else None,
             device=images.device,
         )
-        return Part(to_unit(images, noise.uniforms), noise.eps)
+        return images, noise

@@ -26,7 +26,10 @@ class EMA(Generic[Module]):
         Args:
             weight: of the live weights, 1 − decay, a scalar on their device; 0 changes no parameter.
         """
-        if weight.device.type == "cpu":
+        if torch.compiler.is_compiling():
+            for averaged, live in zip(self._averaged, self._live, strict=True):
+                averaged.lerp_(live, weight)  # fused with what moves the weights
+        elif weight.device.type == "cpu":
             torch._foreach_lerp_(self._averaged, self._live, [weight] * len(self._live))
         else:  # there it takes a kernel a tensor, ten times as long as these three; none of them waits for the device
             changes = torch._foreach_sub(self._live, self._averaged)

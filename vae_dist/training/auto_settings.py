@@ -9,9 +9,10 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import AutocastKwargs, ProjectConfiguration
 
 from vae_dist.checkpoint import Resolved
-from vae_dist.config import TrainConfig
+from vae_dist.config import Config, TrainConfig
 from vae_dist.distributed.devices import Precision, best_precision, precisions
 from vae_dist.distributed.launcher_env import requested_precision, suspects
+from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.errors import UsageError
 
 # Compiled steps took 4 to 23 % less time, and compiling half a minute: as long as 50,000 of the smallest steps saved.
@@ -48,6 +49,25 @@ def captures(config: TrainConfig, device: torch.device, precision: Precision) ->
         where = "in fp16" if device.type == "cuda" else f"on {device.type}"
         warnings.warn(f"Steps aren't captured {where}, though train.capture is on.", stacklevel=2)
     return possible and config.capture != "off"
+
+
+def compiles_whole(config: Config, process_group: ProcessGroup) -> bool:
+    """Return whether a compiled step is one function: of an MLP, on one process and a CPU, in one pass over a batch.
+
+    Other networks, whose arithmetic is most of a step, were not measured. Hooks on gradients, which the doubly
+    reparameterized one has, are left to autograd; so are penalties, whose weights change by steps.
+    """
+    train = config.train
+    in_one_pass = train.reduce == "ddp" and train.accumulate == 1
+    known = config.model.kind == "mlp" and config.optim.kind in ("adamw", "adamax", "sgd")
+    has_penalties = config.perceptual.kind != "none" or config.adversary.kind != "none"
+    has_hooks = getattr(config.objective, "doubly_reparameterized", False)
+    on_one_cpu = process_group.size == 1 and process_group.device.type == "cpu"
+    if not (on_one_cpu and in_one_pass and known) or has_penalties or has_hooks:
+        return False
+    from torch._dynamo import config as dynamo  # slow to import, and only needed here
+
+    return hasattr(dynamo, "trace_autograd_ops")  # older versions of torch compile no backward pass
 
 
 def apply_resolved(resolved: Resolved, device: torch.device) -> None:

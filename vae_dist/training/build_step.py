@@ -31,15 +31,17 @@ from vae_dist.training.compile import compile_or_fall_back
 from vae_dist.training.gradients import GradientReducer, build_reducer
 from vae_dist.training.step import StepResult, TrainStep
 from vae_dist.training.train_state import Opponent, TrainState
+from vae_dist.training.whole_step import WholeStep
 
 
 class BuiltStep(NamedTuple):
-    """A training step, and whether it is compiled and captured."""
+    """A training step, and whether it is compiled, as a whole or but for its networks, and captured."""
 
     train_step: TrainStep
     take: Callable[[Batch, Scheduled], StepResult]  # the step of a batch, captured or not
     compiled: bool
-    captured: bool
+    whole: bool = False
+    captured: bool = False
 
 
 def build_step(
@@ -70,6 +72,12 @@ def build_step(
     reducer = build_reducer(accelerator, objective, config.train, process_group)
     # Only now: building the reducer wraps `forward` in autocast, and that is what has to be compiled.
     shapes = _one_of_each_shape(range(config.train.steps), schedule)
+    if resolved.whole_step:
+        whole = WholeStep(objective, train_state, config.optim, config.train.batch_size)
+        take_each = partial(_try_steps, whole, train_state, loader, schedule, shapes)
+        if compile_or_fall_back(whole, take_each, process_group, signals, whole=True):
+            train_step = TrainStep(train_state, reducer, objective, config.optim, accelerator)
+            return BuiltStep(train_step, whole.take, compiled=True, whole=True)
     trial = partial(_try_passes, objective, loader, schedule, shapes, process_group.device)
     compiled = resolved.compile and compile_or_fall_back(objective, trial, process_group, signals)
     beta = torch.full((), schedule(0).beta, device=process_group.device)
@@ -83,16 +91,16 @@ def build_step(
             train_state, train_state.opponent, reducer, opposed, objective, config.optim, accelerator
         )
     if not resolved.capture:
-        return BuiltStep(train_step, train_step, compiled, captured=False)
+        return BuiltStep(train_step, train_step, compiled)
     step = CapturedStep(train_step, cuda_graphs())
     examples = [(loader.batch(number), schedule(number)) for number in _one_of_each_shape(loader.steps, schedule)]
     captured = capture_or_fall_back(step, train_state, trial, examples, process_group)
-    return BuiltStep(train_step, step if captured else train_step, compiled, captured)
+    return BuiltStep(train_step, step if captured else train_step, compiled, captured=captured)
 
 
-def check_compiled(resolved: Resolved, *, compiled: bool) -> None:
+def check_compiled(resolved: Resolved, built: BuiltStep) -> None:
     """Refuse to go on without compilation where the run was begun with it; all processes agree on whether it works."""
-    if resolved.compile and not compiled:
+    if (resolved.compile and not built.compiled) or (resolved.whole_step and not built.whole):
         raise UsageError(
             "The run was begun compiled, and torch.compile fails here: its weights would no longer be those of an "
             "undisturbed run. Repair the compiler, or give another --out."
@@ -146,3 +154,12 @@ def _try_passes(
             loss = objective(*part, torch.full((), schedule(step).beta, device=device))
             loss.loss.sum().backward()
     objective.zero_grad()
+
+
+def _try_steps(
+    whole: WholeStep, train_state: TrainState, loader: Loader, schedule: Schedule, steps: Sequence[int]
+) -> None:
+    """Take a step of every shape that training will have, and put everything back."""
+    with train_state.unchanged():
+        for step in steps:
+            whole.take(loader.batch(step), schedule(step))

@@ -19,7 +19,12 @@ ATTEMPTS = 2  # the second after what is broken in inductor's cache was deleted
 
 
 def compile_or_fall_back(
-    module: nn.Module, trial: Callable[[], None], process_group: ProcessGroup, signals: StopSignals
+    module: nn.Module,
+    trial: Callable[[], None],
+    process_group: ProcessGroup,
+    signals: StopSignals,
+    *,
+    whole: bool = False,
 ) -> bool:
     """Compile a module in place if it gets through a trial on every process, else leave it as it is, with a warning.
 
@@ -27,9 +32,10 @@ def compile_or_fall_back(
 
     Args:
         module: to compile; its static shapes are those of the trial.
-        trial: one forward and backward pass of the module for every shape, without communication.
+        trial: runs the module forward and backward, or its whole step, for every shape, without communication.
         process_group: the processes that have to agree.
         signals: that ask the run to stop.
+        whole: the module takes whole steps, with backward passes inside, and is compiled as one function or not at all.
 
     Returns:
         Whether it is compiled; True also where a signal came before that was decided, and the run is about to stop.
@@ -37,8 +43,10 @@ def compile_or_fall_back(
     from torch._dynamo import config as limits  # slow to import, and only needed here
 
     limits.fail_on_recompile_limit_hit = True  # beyond it, code would silently not be compiled
+    if whole:
+        limits.trace_autograd_ops = True
     for _ in range(ATTEMPTS):
-        problem = _attempt(module, trial, signals)
+        problem = _attempt(module, trial, signals, whole=whole)
         is_broken = problem is not None and _is_torn_library(problem)
         flags = torch.tensor([problem is not None, signals.reason is not None, is_broken], dtype=torch.float32)
         process_group.all_reduce(flags)
@@ -53,14 +61,17 @@ def compile_or_fall_back(
     module._compiled_call_impl = None
     if process_group.is_rank_zero:
         reason = _first_line(problem) if problem is not None else "on another process"
-        warnings.warn(f"torch.compile failed ({reason}); training goes on without it.", stacklevel=2)
+        otherwise = "the networks may be compiled alone" if whole else "training goes on without it"
+        warnings.warn(f"torch.compile failed ({reason}); {otherwise}.", stacklevel=2)
     return False
 
 
-def _attempt(module: nn.Module, trial: Callable[[], None], signals: StopSignals) -> BaseException | None:
+def _attempt(
+    module: nn.Module, trial: Callable[[], None], signals: StopSignals, *, whole: bool
+) -> BaseException | None:
     """Compile and try; return what went wrong, be it a signal."""
     torch.compiler.reset()  # else runs before this one in the same process count towards its limit of recompilations
-    module.compile(dynamic=False)
+    module.compile(dynamic=False, fullgraph=whole)
     try:
         with signals.raised_at_once(), _compilers_out_of_reach():
             if signals.reason is None:

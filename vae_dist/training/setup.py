@@ -29,7 +29,7 @@ from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
 from vae_dist.reporting.trackers import check_trackers
 from vae_dist.runs.writer import RunWriter
-from vae_dist.training.auto_settings import apply_resolved, captures, make_accelerator, resolve
+from vae_dist.training.auto_settings import apply_resolved, captures, compiles_whole, make_accelerator, resolve
 from vae_dist.training.build_step import build_step, check_compiled
 from vae_dist.training.frozen_networks import PERCEPTUAL, load_same_distance
 from vae_dist.training.initial_weights import begin_with, in_words
@@ -92,7 +92,7 @@ def set_up(
         UserError: data or checkpoint can't be read.
     """
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
-    resolved = _resolve(config, process_group, state)
+    resolved = _resolve(config, given, process_group, state)
     dataset, digests = load_same_dataset(config, given.dataset, process_group, signals, console, state)
     accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
     train_state = process_group.all_ranks_or_raise(
@@ -114,8 +114,10 @@ def set_up(
     if state is None:
         state = _first_state(dataset, digests, start, resolved, train_state, distance)
     else:
-        check_compiled(resolved, compiled=built.compiled)
-    resolved = resolved.model_copy(update={"compile": built.compiled, "capture": built.captured})
+        check_compiled(resolved, built)
+    resolved = resolved.model_copy(
+        update={"compile": built.compiled, "whole_step": built.whole, "capture": built.captured}
+    )
     state = state.model_copy(update={"resolved": resolved})
     return Setup(dataset, loader, schedule, train_state, built.train_step, built.take, accelerator, reporter, state)
 
@@ -152,16 +154,19 @@ def _first_state(
     )
 
 
-def _resolve(config: Config, process_group: ProcessGroup, state: State | None) -> Resolved:
+def _resolve(config: Config, given: Given, process_group: ProcessGroup, state: State | None) -> Resolved:
     """Settle what the config leaves open as rank zero does, or as the run was begun, and apply it.
 
-    Whether steps are captured is settled anew: it changes no bit.
+    Whether steps are captured is settled anew: it changes no bit. Whether they are compiled as a whole may be, where a
+    run goes on with other processes, and so with other bits.
     """
     device = process_group.device
     resolved = state.resolved if state else process_group.all_ranks_or_raise(lambda: resolve(config.train, device))
-    resolved = resolved.model_copy(update={"capture": captures(config.train, device, resolved.precision)})
-    if not isinstance(config.adversary, NoAdversaryConfig):  # torch.compile has no gradients within a forward pass
-        resolved = resolved.model_copy(update={"compile": False})
+    compiled = resolved.compile and isinstance(config.adversary, NoAdversaryConfig)  # gradients within a forward pass
+    whole = (resolved.whole_step if state else compiled) and given.build_model is None
+    whole = whole and compiles_whole(config, process_group)
+    capture = captures(config.train, device, resolved.precision)
+    resolved = resolved.model_copy(update={"compile": compiled, "whole_step": whole, "capture": capture})
     resolved = Resolved.model_validate(process_group.broadcast_json(resolved.model_dump()))
     process_group.all_ranks_or_raise(lambda: apply_resolved(resolved, device))
     return resolved

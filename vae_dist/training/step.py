@@ -85,19 +85,22 @@ class TrainStep:
     def take(self, parts: Sequence[Part]) -> StepResult:
         """Take a step on the device; a gradient that is not finite or too large changes nothing."""
         losses = self._backward(parts)
-        _check_metrics(losses[0])
+        check_metrics(losses[0])
         if self._scaler is not None:
             self._scaler.unscale_(self._state.optimizer)
         norm = self._gradient_norm()
         skipped = ~(norm <= min(self._optim.skip_norm or math.inf, torch.finfo(norm.dtype).max))  # True for NaN
         self._move_weights(norm, skipped)
-        sums = _sums(losses)
-        values = torch.cat([sums, torch.stack([norm.to(sums.dtype), skipped.to(sums.dtype)])])
+        totals = sums(losses)
+        values = torch.cat([totals, torch.stack([norm.to(totals.dtype), skipped.to(totals.dtype)])])
         return StepResult(("loss", *losses[0].metrics, GRAD_NORM, SKIPPED), values)
 
     def diagnose(self, micro_batches: Iterable[tuple[int, Part]], scheduled: Scheduled, group: ProcessGroup) -> str:
         """Return why the last step was skipped, given this process's micro-batches of it by their numbers."""
         beta = torch.full_like(self._beta, scheduled.beta)
+        micro_batches = list(micro_batches)
+        if all(parameter.grad is None for parameter in self._parameters):  # the step is compiled as a whole
+            self._reducer.backward([(*part, beta) for _, part in micro_batches])
         return diagnose(self._state.model, self._reducer, self._optim.skip_norm, micro_batches, beta, group)
 
     def remark(self, metrics: Mapping[str, float]) -> str | None:
@@ -127,7 +130,7 @@ class TrainStep:
             self._state.ema.update(self._ema_weight.masked_fill(skipped, 0))
 
 
-def _check_metrics(loss: Loss) -> None:
+def check_metrics(loss: Loss) -> None:
     """Refuse metrics that can't be logged beside what the training loop logs itself.
 
     Raises:
@@ -142,7 +145,7 @@ def _check_metrics(loss: Loss) -> None:
             )
 
 
-def _sums(losses: list[Loss]) -> Float[Tensor, " names"]:
+def sums(losses: list[Loss]) -> Float[Tensor, " names"]:
     """Sum the loss and its metrics over the images of all parts.
 
     The sum of few float32 numbers is exact in float64. So under train.reduce exact, whose parts are single
