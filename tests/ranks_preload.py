@@ -1,9 +1,18 @@
-"""What the server of `tests.ranks` imports before it forks."""
+"""What the server of `tests.ranks` has done before it forks: imports, and the built-in digits decoded."""
+
+import gc
+from functools import cache
 
 import torch
 import torch._dynamo  # optimizers import it, by a detour
 from torch.nn.parallel import DistributedDataParallel  # noqa: F401
 
+import vae_dist.cli
 import vae_dist.training.trainer  # noqa: F401
+from vae_dist.data import digits
 
 torch.set_num_threads(1)
+digits.read_idx_images = cache(digits.read_idx_images)  # type: ignore[attr-defined]
+digits.read_idx_images(digits.FILE)
+gc.collect()
+gc.freeze()  # no process that is forked looks through all that for garbage
