@@ -65,6 +65,12 @@ def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
     return programs.call(*arguments, cwd=cwd, environment=clean_environment(cwd / "home", **environment))
 
 
+def accelerate_launch(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `accelerate launch ARGUMENTS` of one process, forked by the same server."""
+    environment = clean_environment(cwd / "home", **environment)
+    return programs.call(*arguments, cwd=cwd, environment=environment, main=programs.accelerate_launch)
+
+
 @pytest.fixture
 def vae_dist(tmp_path: Path) -> Command:
     """The program, run in an empty folder by a process that was forked."""

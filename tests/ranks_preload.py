@@ -1,7 +1,10 @@
 """What the server of `tests.ranks` has done before it forks: imports, and the built-in digits decoded."""
 
 import gc
+import os
 from functools import cache
+
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more have each process start another, which only Triton needs
 
 import torch
 import torch._dynamo  # optimizers import it, by a detour
