@@ -74,7 +74,7 @@ def test_a_request_that_accelerate_drops_is_an_error_that_names_what_works(
 
 
 def test_one_process_under_accelerate_trains(tmp_path: Path) -> None:
-    result = run(*ACCELERATE, "1", *TRAIN, cwd=tmp_path)
+    result = accelerate_launch("--num_processes", "1", *TRAIN, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert processes_of(tmp_path) == 1
 
@@ -83,7 +83,7 @@ def test_one_process_under_accelerate_trains(tmp_path: Path) -> None:
     ("content", "outcome", "started"),
     [
         ("distributed_type: MULTI_CPU\nnum_processes: 2\nuse_cpu: true\nmixed_precision: 'no'", WORKING[0], False),
-        ("distributed_type: FSDP\nnum_processes: 2\nmixed_precision: 'no'", "FSDP is not supported", True),
+        ("distributed_type: FSDP\nnum_processes: 1\nmixed_precision: 'no'", "FSDP is not supported", True),
         (
             "distributed_type: 'NO'\nmixed_precision: 'no'\ndynamo_config: {dynamo_backend: INDUCTOR}",
             "set train.compile to on",
