@@ -23,10 +23,10 @@ install_import_hook(CHECKED, "beartype.beartype")
 import torch  # noqa: E402
 
 from tests import programs  # noqa: E402
-from vae_dist.data import digits  # noqa: E402
+from vae_dist.data import digits, idx  # noqa: E402
 
 torch.set_num_threads(1)
-digits.read_idx_images = cache(digits.read_idx_images)  # type: ignore[attr-defined]  # decoding takes a tenth of a second
+digits.read_idx_images = cache(idx.read_idx_images)  # type: ignore[attr-defined]  # decoding takes a tenth of a second
 
 QUICK: tuple[str, ...] = tuple(
     part

@@ -12,10 +12,10 @@ from torch.nn.parallel import DistributedDataParallel  # noqa: F401
 
 import vae_dist.cli
 import vae_dist.training.trainer  # noqa: F401
-from vae_dist.data import digits
+from vae_dist.data import digits, idx
 
 torch.set_num_threads(1)
-digits.read_idx_images = cache(digits.read_idx_images)  # type: ignore[attr-defined]
-digits.read_idx_images(digits.FILE)
+digits.read_idx_images = read_once = cache(idx.read_idx_images)  # type: ignore[attr-defined]
+read_once(digits.FILE)
 gc.collect()
 gc.freeze()  # no process that is forked looks through all that for garbage

@@ -83,7 +83,7 @@ def test_one_process_under_accelerate_trains(tmp_path: Path) -> None:
     ("content", "outcome", "started"),
     [
         ("distributed_type: MULTI_CPU\nnum_processes: 2\nuse_cpu: true\nmixed_precision: 'no'", WORKING[0], False),
-        ("distributed_type: FSDP\nnum_processes: 1\nmixed_precision: 'no'", "FSDP is not supported", True),
+        ("distributed_type: FSDP\nnum_processes: 2\nmixed_precision: 'no'", "FSDP is not supported", True),
         (
             "distributed_type: 'NO'\nmixed_precision: 'no'\ndynamo_config: {dynamo_backend: INDUCTOR}",
             "set train.compile to on",
@@ -97,7 +97,7 @@ def test_a_setting_of_accelerates_config_that_has_no_effect_is_an_error(
 ) -> None:
     """For FSDP accelerate becomes torchrun, whose processes are started and not forked."""
     (tmp_path / "accelerate.yaml").write_text(f"compute_environment: LOCAL_MACHINE\nnum_machines: 1\n{content}\n")
-    launch = partial(run, sys.executable, "-m", "accelerate.commands.launch") if started else accelerate_launch
+    launch: Command = partial(run, sys.executable, "-m", "accelerate.commands.launch") if started else accelerate_launch
     result = launch("--config_file", "accelerate.yaml", *TRAIN, cwd=tmp_path)
     assert result.returncode != 0
     assert result.stderr.count(outcome) == 1
@@ -279,7 +279,8 @@ def test_a_usage_error_is_printed_even_if_rank_zero_is_the_last_to_start(tmp_pat
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_launcher_does_without_torch(tmp_path: Path) -> None:
     """It costs two seconds at the start and half a gigabyte while the ranks train. They don't outlive it."""
-    command = [sys.executable, *TRAIN, "--set", "train.steps=1000000", "--num-processes", "2"]
+    endless = ("--set", "train.steps=1000000", "--set", "train.compile=off")
+    command = [sys.executable, *TRAIN, *endless, "--num-processes", "2"]
     launcher = subprocess.Popen(command, cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE)
     try:
         assert launcher.stdout is not None
