@@ -66,7 +66,7 @@ def test_two_processes_are_two_ranks_of_one_run(tmp_path: Path, command: tuple[s
 def test_a_request_that_accelerate_drops_is_an_error_that_names_what_works(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
-    result = accelerate_launch("--num_processes", "2", *flags, *TRAIN, cwd=tmp_path)
+    result = run(*ACCELERATE, "2", *flags, *TRAIN, cwd=tmp_path)
     assert result.returncode != 0
     assert result.stderr.count("started some that know of no others") == 1
     assert all(command in result.stderr for command in WORKING)
