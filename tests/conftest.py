@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,10 @@ install_import_hook(CHECKED, "beartype.beartype")
 import torch  # noqa: E402
 
 from tests import programs  # noqa: E402
+from vae_dist.data import digits, idx  # noqa: E402
 
 torch.set_num_threads(1)
+digits.read_idx_images = cache(idx.read_idx_images)  # type: ignore[attr-defined]  # decoding takes a tenth of a second
 
 QUICK: tuple[str, ...] = tuple(
     part
@@ -63,6 +65,12 @@ def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
     return programs.call(*arguments, cwd=cwd, environment=clean_environment(cwd / "home", **environment))
 
 
+def accelerate_launch(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `accelerate launch ARGUMENTS` of one process, forked by the same server."""
+    environment = clean_environment(cwd / "home", **environment)
+    return programs.call(*arguments, cwd=cwd, environment=environment, main=programs.accelerate_launch)
+
+
 @pytest.fixture
 def vae_dist(tmp_path: Path) -> Command:
     """The program, run in an empty folder by a process that was forked."""
@@ -85,7 +93,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of packed sets that is nobody's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

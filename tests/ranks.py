@@ -11,7 +11,7 @@ from vae_dist.distributed.launcher import free_port, rank_environment
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.ranks_preload"])
-LONGEST_S = 120
+LONGEST_S = 240
 
 
 def train_on(processes: int, config: Mapping[str, Any], out: Path) -> None:

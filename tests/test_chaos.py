@@ -4,10 +4,12 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import clean_environment
+from tests.programs import Program
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "chaos.py"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -23,12 +25,30 @@ def chaos() -> ModuleType:
     return module
 
 
-def test_a_run_of_two_ranks_survives_kills(tmp_path: Path) -> None:
-    settings = ("--set", "train.steps=300", "--set", "train.reduce=exact")
-    result = run(sys.executable, str(SCRIPT), "--kills", "2", "--ranks", "2", "--seed", "4", *settings, cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("kill ") == 2
-    assert "PASSED: 2 kills on 2 ranks" in result.stdout
+@pytest.fixture
+def forked(chaos: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose processes are forked: they start again and again, and importing torch is not the point."""
+
+    def start(run: Any) -> Program:
+        folder, log = run.folder.parent, run._log
+        environment = clean_environment(folder)
+        return Program(*run._command[3:], cwd=folder, environment=environment, stdout=log, stderr=log)
+
+    monkeypatch.setattr(chaos.Run, "start", start)
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_of_two_ranks_survives_kills(
+    chaos: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them and then one rank, both while a checkpoint is written, and the launcher some time after the start."""
+    settings = ("--set", "train.steps=200", "--set", "train.reduce=exact")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["chaos", "--kills", "3", "--ranks", "2", "--seed", "4", *settings])
+    chaos.main()
+    printed = capsys.readouterr().out
+    assert printed.count("kill ") == 3
+    assert "PASSED: 3 kills on 2 ranks" in printed
 
 
 @pytest.mark.parametrize("damaged", ["step-00000020/model.safetensors", "metrics.jsonl"])

@@ -2,16 +2,15 @@
 
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import reproduce
 
-from tests.conftest import run
+from tests.conftest import clean_environment
 from tests.test_data import idx
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "reproduce.py"
 CONFIG = "data: {name: mnist, root: ., val_size: 0}\nmodel: {h_dim: 8, z_dim: 2}\ntrain: {steps: 3, batch_size: 16}\n"
 
 
@@ -22,13 +21,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "own.yaml").write_text(CONFIG)
     (folder / "train-images-idx3-ubyte").write_bytes(idx(40))
     (folder / "t10k-images-idx3-ubyte").write_bytes(idx(30))
-    result = reproduce(folder, "--json", "line.json")
-    assert result.returncode == 0, result.stderr
+    assert error_of(folder, "own.yaml", "--json", "line.json") is None
     return folder
 
 
-def reproduce(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, str(SCRIPT), "own.yaml", "--seeds", "2", "--k", "5", *options, cwd=folder)
+def error_of(folder: Path, config: str, *options: str) -> str | None:
+    """Run `scripts/reproduce` for two seeds in this process; return the message that it fails with, if it does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in clean_environment(folder / "home").items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["reproduce", config, "--seeds", "2", "--k", "5", *options])
+        try:
+            reproduce.main()
+        except SystemExit as end:
+            return str(end.code)
+    return None
 
 
 def test_the_line_has_the_median_of_each_figure(folder: Path) -> None:
@@ -42,31 +50,34 @@ def test_the_line_has_the_median_of_each_figure(folder: Path) -> None:
     assert {"nll_se", "parameters", "cores", "cpu", "commit", "precision", "versions"} <= line.keys()
 
 
-def test_a_finished_seed_is_not_trained_again_and_an_unfinished_one_is_refused(folder: Path) -> None:
+def test_a_finished_seed_is_not_trained_again_and_an_unfinished_one_is_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = (folder / "line.json").read_text()
-    again = reproduce(folder, "--json", "again.json")
-    assert "step" not in again.stdout
-    assert again.stdout.startswith("own.yaml: NLL ")
+    assert error_of(folder, "own.yaml", "--json", "again.json") is None
+    printed = capfd.readouterr().out
+    assert "step" not in printed
+    assert printed.startswith("own.yaml: NLL ")
     assert (folder / "again.json").read_text() == before
     record = folder / "runs" / "reproduce" / "own.yaml-seed-1" / "reproduced.json"
     kept = record.rename(record.with_suffix(".kept"))
-    refused = reproduce(folder)
+    refused = error_of(folder, "own.yaml")
     kept.rename(record)
-    assert refused.returncode == 1
-    assert "was begun and not finished: delete it" in refused.stderr
+    assert refused is not None
+    assert "was begun and not finished: delete it" in refused
 
 
 def test_a_config_that_has_changed_since_training_is_refused(folder: Path) -> None:
     (folder / "own.yaml").write_text(CONFIG.replace("steps: 3", "steps: 4"))
-    refused = reproduce(folder)
+    refused = error_of(folder, "own.yaml")
     (folder / "own.yaml").write_text(CONFIG)
-    assert refused.returncode == 1
-    assert "was trained by another own.yaml than the present one" in refused.stderr
+    assert refused is not None
+    assert "was trained by another own.yaml than the present one" in refused
 
 
 def test_grey_levels_under_a_bernoulli_are_refused_before_they_are_trained(folder: Path) -> None:
     (folder / "grey.yaml").write_text(CONFIG.replace("val_size: 0", "val_size: 0, binarize: none"))
-    refused = run(sys.executable, str(SCRIPT), "grey.yaml", cwd=folder)
-    assert refused.returncode == 1
-    assert "Error: grey.yaml has no likelihood to score" in refused.stderr
+    refused = error_of(folder, "grey.yaml")
+    assert refused is not None
+    assert refused.startswith("Error: grey.yaml has no likelihood to score")
     assert not (folder / "runs" / "reproduce" / "grey.yaml-seed-0").exists()

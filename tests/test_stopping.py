@@ -25,7 +25,7 @@ from vae_dist.distributed.signals import StopReason, StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
-SLOW = ("--set", "train.batch_size=24000", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
+SLOW = ("--set", "train.batch_size=9600", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
 PICTURES = {"curves.png", "samples.png", "reconstructions.png"}
 STARTED = (sys.executable,)  # an interpreter, and not a fork of one
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
@@ -107,7 +107,7 @@ def test_a_process_that_waits_for_the_others_can_be_stopped(tmp_path: Path, numb
         while probe.connect_ex(("localhost", int(alone["MASTER_PORT"]))):  # until it listens for the others
             assert waiting.poll() is None
             time.sleep(0.1)
-    time.sleep(1)
+    time.sleep(0.2)
     waiting.send_signal(number)
     assert waiting.wait(10) == -number
     assert not (tmp_path / "runs").exists()
@@ -146,18 +146,18 @@ def assert_stopped_with_a_checkpoint(running: Running, status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "receiver", "launcher"),
+    ("number", "receiver"),
     [
-        (signal.SIGUSR1, "launcher", STARTED),
-        (signal.SIGHUP, "launcher", ()),
-        (signal.SIGTERM, 2, ()),
-        (signal.SIGUSR1, 1, ()),
+        (signal.SIGUSR1, "launcher"),
+        (signal.SIGHUP, "launcher"),
+        (signal.SIGTERM, 2),
+        (signal.SIGUSR1, 1),
     ],
 )
 def test_a_signal_to_the_launcher_or_any_rank_stops_all_with_a_checkpoint(
-    start: Callable[..., Running], number: signal.Signals, receiver: str | int, launcher: tuple[str, ...]
+    start: Callable[..., Running], number: signal.Signals, receiver: str | int
 ) -> None:
-    running = start(*ENDLESS, "--num-processes", "3", launcher=launcher)
+    running = start(*ENDLESS, "--num-processes", "3")
     running.wait_until(running.is_training)
     os.kill(running.process.pid if isinstance(receiver, str) else running.ranks()[receiver], number)
     assert running.process.wait(30) == 75, running.errors()
@@ -169,8 +169,8 @@ def test_nohup_lets_a_run_outlive_its_terminal(start: Callable[..., Running]) ->
     running.wait_until(running.is_training)
     for pid in (running.process.pid, *running.ranks()):
         os.kill(pid, signal.SIGHUP)
-    time.sleep(2)
-    assert running.process.poll() is None
+    logged = running.metrics().count("\n")
+    running.wait_until(lambda: running.is_training() and running.metrics().count("\n") > logged + 20)
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(30) == 75, running.errors()
     assert_stopped_with_a_checkpoint(running, "preempted")
@@ -298,7 +298,7 @@ def test_a_run_that_cannot_write_its_checkpoint_after_a_signal_has_failed(
 
 @pytest.mark.parametrize("victim", ["launcher", "rank"])
 def test_no_process_outlives_the_run(start: Callable[..., Running], victim: str) -> None:
-    running = start(*ENDLESS, "--num-processes", "3", launcher=STARTED if victim == "launcher" else ())
+    running = start(*ENDLESS, "--num-processes", "3")
     running.wait_until(running.is_training)
     ranks = running.ranks()
     assert len(ranks) == 3
@@ -316,7 +316,7 @@ def test_no_process_outlives_the_run(start: Callable[..., Running], victim: str)
 
 
 def test_a_rank_that_dies_before_it_has_met_the_others_ends_them(start: Callable[..., Running]) -> None:
-    running = start(*ENDLESS, "--num-processes", "3", launcher=STARTED)
+    running = start(*ENDLESS, "--num-processes", "3")
     running.wait_until(lambda: len(running.ranks()) == 3)
     os.kill(running.ranks()[2], signal.SIGKILL)
     assert running.process.wait(30) == 1, running.errors()
@@ -345,7 +345,7 @@ def test_no_process_outlives_torchrun_or_accelerate(
 def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_in_the_same_bits(
     start: Callable[..., Running], tmp_path: Path
 ) -> None:
-    settings = ("train.steps=600", "train.checkpoint_every=60", "train.eval_every=600", "data.val_size=100")
+    settings = ("train.steps=300", "train.checkpoint_every=30", "train.eval_every=300", "data.val_size=100")
     arguments = tuple(part for setting in settings for part in ("--set", setting))
     running = start(*arguments, launcher=(*TORCHRUN, "2", "--max-restarts", "3"))
     running.wait_until(lambda: running.is_training() and (running.run / "checkpoints").exists())
@@ -380,13 +380,10 @@ def test_a_signal_while_the_program_is_imported_ends_it_without_a_traceback(
     assert end_of(program, tmp_path) == (-number, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_stop_training_is_noted_while_the_program_is_imported(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_to_stop_training_is_noted_while_the_program_is_imported(tmp_path: Path) -> None:
     """A module that is imported before typer sends it."""
     (tmp_path / "typer.py").write_text(
-        f"import os, sys\nos.kill(os.getpid(), {number:d})\n"
+        f"import os, sys\nos.kill(os.getpid(), {signal.SIGUSR1:d})\n"
         "sys.path.remove(os.path.dirname(__file__))\ndel sys.modules['typer']\nfrom typer import *\nimport typer\n"
     )
     run = tmp_path / "run"

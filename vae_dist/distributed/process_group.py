@@ -107,6 +107,7 @@ class ProcessGroup:
     def close(self) -> None:
         """End the run's process group, so that another run can start in this process."""
         gc.collect()  # accelerate leaves cycles that hold the group; outliving it, they abort the process at its exit
+        gc.unfreeze()  # as it was before `join_process_group`
         AcceleratorState._reset_state(reset_partial_state=True)
         # NCCL's farewell waits for all; on the way out of an error they may be waiting for this process elsewhere.
         if dist.is_initialized() and (sys.exc_info()[0] is None or dist.get_backend() != "nccl"):

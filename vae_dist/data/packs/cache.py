@@ -32,9 +32,9 @@ def cached_pack(key: str, make: Callable[[Path], object]) -> Path:
         UserError: the cache can't be written.
     """
     folder = packs_folder() / key
-    if number("LOCAL_RANK", 0) > 0:
-        time.sleep(HEAD_START_S)
     if not (folder / MANIFEST).exists():
+        if number("LOCAL_RANK", 0) > 0:
+            time.sleep(HEAD_START_S)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(LOCKS)):
