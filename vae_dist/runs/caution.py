@@ -8,7 +8,7 @@ from vae_dist.checkpoint.load import read_state
 from vae_dist.runs.metrics import METRICS, Line, read_last_lines, read_lines
 from vae_dist.runs.run import Run
 
-MUCH = 0.1  # of the distortion at the first step; batches differ
+MUCH = 1.0  # of the distortion of the first batch; photographs of a batch differ by half of it
 
 
 def caution_about(run: Path) -> str | None:
