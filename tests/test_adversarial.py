@@ -203,7 +203,8 @@ def test_fault_4_all_weights_of_both_networks_move_at_a_small_learning_rate_in_b
         first = load_file(run / "checkpoints" / "step-00000002" / f"{name}.safetensors")
         last = load_file(find_checkpoint(run).path / f"{name}.safetensors")
         assert {tensor.dtype for tensor in last.values()} == {torch.float32}
-        moved = torch.cat([(tensor != first[key]).flatten() for key, tensor in last.items()])
+        fixed = ("patch_mean", "whitening")  # functions of the data
+        moved = torch.cat([(tensor != first[key]).flatten() for key, tensor in last.items() if key not in fixed])
         assert moved.float().mean() > 0.99
 
 
