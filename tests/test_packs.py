@@ -63,6 +63,28 @@ def test_images_are_those_of_all_shards_in_order(dataset: PackedDataset) -> None
     assert torch.equal(dataset.images("train", indices), whole[indices])
 
 
+def test_small_images_are_at_hand_if_the_system_has_them_in_its_cache(
+    pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, indices = open_pack(pack, resident=False), torch.tensor([26, 0, 14])
+    found = dataset.cached_images("train", indices)
+    assert found is not None
+    assert torch.equal(found, dataset.images("train", indices))
+    assert open_pack(pack, resident=True).cached_images("train", indices) is None  # they need no cache
+    read = os.preadv
+
+    def with_the_last_shard_on_the_disk(descriptor: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+        in_last = Path(f"/proc/self/fd/{descriptor}").readlink().name == "train-00002.safetensors"
+        return 0 if in_last and flags == os.RWF_NOWAIT else read(descriptor, buffers, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", with_the_last_shard_on_the_disk)
+    assert dataset.cached_images("train", torch.tensor([0, 14])) is not None
+    assert dataset.cached_images("train", indices) is None
+    assert torch.equal(dataset.images("train", indices), found)
+    monkeypatch.setattr("vae_dist.data.stored.AT_ONCE_BYTES", 3 * 5 * 4 - 1)
+    assert dataset.cached_images("train", torch.tensor([0, 14])) is None
+
+
 def test_held_out_images_are_the_last_of_train(dataset: PackedDataset) -> None:
     held_out = dataset.hold_out(5)
     assert (held_out.size("train"), held_out.size("val")) == (22, 5)

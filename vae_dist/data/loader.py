@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.data.augmentation import Augmentation
@@ -93,12 +93,10 @@ class Loader:
             yield from map(self.batch, self.steps)
             return
         with ThreadPoolExecutor(self._ahead) as threads:
-            coming = deque(threads.submit(self._next_images, step) for step in self.steps[: self._ahead])
+            coming = deque(self._begin(threads, step) for step in self.steps[: self._ahead])
             for place, step in enumerate(self.steps):
-                images = coming.popleft().result()
-                coming.extend(
-                    threads.submit(self._next_images, later) for later in self.steps[place + self._ahead :][:1]
-                )
+                images = coming.popleft()()
+                coming.extend(self._begin(threads, later) for later in self.steps[place + self._ahead :][:1])
                 yield self._batch(step, images)
 
     def batch(self, step: int) -> Batch:
@@ -116,6 +114,22 @@ class Loader:
         shares = [self._share(step, *part) for part in zip(self._passes, images, strict=True)]
         return Batch(step, self._samples_at(step), shares, self._make, self._generators)
 
+    def _begin(self, threads: ThreadPoolExecutor, step: int) -> Callable[[], list[UInt8[Tensor, "_ c h w"]]]:
+        """Begin to fetch the images of a step, and return what waits for them.
+
+        Small ones that are in the system's cache are fetched here and now: a thread would stop for the interpreter's
+        lock at every one, and stop the training each time.
+        """
+        found = self._cached_images(step)
+        return threads.submit(self._next_images, step).result if found is None else lambda: found
+
+    def _cached_images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]] | None:
+        """Fetch the images of a step if that takes next to no time."""
+        if self._read_ahead is not None or not isinstance(self._dataset, StoredDataset):
+            return None
+        parts = [self._dataset.cached_images("train", self._indices(step, part)) for part in self._passes]
+        return [part for part in parts if part is not None] if all(part is not None for part in parts) else None
+
     def _next_images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
         """Fetch the images of the step that comes next, having those read that come soon."""
         if self._read_ahead is not None:
@@ -127,10 +141,13 @@ class Loader:
         return [self._fetch(step, micro_batches) for micro_batches in self._passes]
 
     def _fetch(self, step: int, micro_batches: range) -> UInt8[Tensor, "_ c h w"]:
+        return self._dataset.images("train", self._indices(step, micro_batches))
+
+    def _indices(self, step: int, micro_batches: range) -> Int64[Tensor, " images"]:
+        """Return the places of the images of some micro-batches of a step."""
         start, stop = micro_batches.start * self._micro_size, micro_batches.stop * self._micro_size
         size = self._dataset.size("train")
-        indices = batch_indices(self._seed, step, self._batch_size, size, start, stop, self._blocks)
-        return self._dataset.images("train", indices)
+        return batch_indices(self._seed, step, self._batch_size, size, start, stop, self._blocks)
 
     def _share(self, step: int, micro_batches: range, images: UInt8[Tensor, "_ c h w"]) -> Share:
         chosen = None

@@ -17,6 +17,9 @@ from vae_dist.data.progress import Progress
 from vae_dist.errors import UsageError
 
 READ_AT_ONCE = 1 << 24  # bytes
+AT_ONCE_BYTES = (
+    1 << 14
+)  # of a picture: reading it from the cache takes no longer than waking the thread that waits for it
 CPU = torch.device("cpu")
 Stored = TypeVar("Stored", bound="StoredDataset")
 
@@ -38,8 +41,16 @@ class Rows(Protocol):
 
 
 @runtime_checkable
-class ReadsAhead(Protocol):
-    """Rows of files that the system can be asked to have in its cache soon."""
+class CachedRows(Rows, Protocol):
+    """The pictures of one split in files, which the system keeps in its cache."""
+
+    def rows(self, indices: Int64[Tensor, " n"], *, cached: bool = False) -> UInt8[Tensor, "n c h w"]:
+        """Return some pictures; if `cached` is set, without reading the disk.
+
+        Raises:
+            OSError: `cached`, and one is not in the system's cache.
+        """
+        ...
 
     def read_ahead(self, images: range) -> None:
         """Ask for neighbouring pictures."""
@@ -149,20 +160,31 @@ class StoredDataset:
         of, places = self._range(split)
         if isinstance(indices, range):
             chosen = places[indices.start : indices.stop]
-            rows = self.pictures[of].rows(torch.arange(chosen.start, chosen.stop))
+            indices = torch.arange(chosen.start, chosen.stop)
         else:
-            rows = self.pictures[of].rows(indices + places.start)
-        if rows.device == self.device:
-            return rows
-        return (
-            rows.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else rows.to(self.device)
-        )
+            indices = indices + places.start
+        return self._on_device(self.pictures[of].rows(indices))
+
+    def cached_images(self, split: str, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"] | None:
+        """Return some images if that takes next to no time: they are small, and in the system's cache.
+
+        Raises:
+            UserError: one has been damaged.
+        """
+        of, places = self._range(split)
+        part = self.pictures[of]
+        if not isinstance(part, CachedRows) or math.prod(part.picture_shape) > AT_ONCE_BYTES:
+            return None
+        try:
+            return self._on_device(part.rows(indices + places.start, cached=True))
+        except OSError:  # of any kind: who reads them otherwise reports it
+            return None
 
     def read_ahead(self, split: str, images: range) -> None:
         """Ask the system to have neighbouring images of a split in its cache soon, where they are read from files."""
         of, places = self._range(split)
         part = self.pictures[of]
-        if isinstance(part, ReadsAhead):
+        if isinstance(part, CachedRows):
             part.read_ahead(places[images.start : images.stop])
 
     def digest(self, split: str) -> str:
@@ -202,6 +224,13 @@ class StoredDataset:
         tensors = {split: self.images(split, range(self.size(split))) for split in self.splits}
         rule = getattr(self, "rule", None)
         return ResidentDataset(self.name, self.origin, tensors, self.binarization, self.notes, rule)
+
+    def _on_device(self, rows: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+        if rows.device == self.device:
+            return rows
+        return (
+            rows.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else rows.to(self.device)
+        )
 
     def _range(self, split: str) -> tuple[Split, range]:
         if split not in self.ranges:

@@ -47,20 +47,25 @@ class StoredSplit:
     def __len__(self) -> int:
         return int(self._stops[-1])
 
-    def rows(self, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
+    def rows(self, indices: Int64[Tensor, " n"], *, cached: bool = False) -> UInt8[Tensor, "n c h w"]:
         """Return some pictures; grey shards of a set in colour get its three channels.
 
+        Args:
+            indices: of the pictures.
+            cached: read no disk.
+
         Raises:
+            OSError: `cached`, and one is not in the system's cache.
             UserError: one has been damaged.
         """
         shards = torch.bucketize(indices, self._stops, right=True)
         numbers = shards.unique().tolist()
         if len(numbers) == 1:
-            return self._of_shard(numbers[0], indices).contiguous()
+            return self._of_shard(numbers[0], indices, cached=cached).contiguous()
         rows = torch.empty(len(indices), *self.picture_shape, dtype=torch.uint8)
         for number in numbers:
             places = (shards == number).nonzero().squeeze(1)
-            rows.index_copy_(0, places, self._of_shard(number, indices.index_select(0, places)))
+            rows.index_copy_(0, places, self._of_shard(number, indices.index_select(0, places), cached=cached))
         return rows
 
     def read_ahead(self, images: range) -> None:
@@ -71,9 +76,9 @@ class StoredSplit:
                 shard.read_ahead(range(max(0, images.start - start), min(stop, images.stop) - start))
             start = stop
 
-    def _of_shard(self, number: int, indices: Int64[Tensor, " n"]) -> UInt8[Tensor, "n c h w"]:
+    def _of_shard(self, number: int, indices: Int64[Tensor, " n"], *, cached: bool) -> UInt8[Tensor, "n c h w"]:
         first = int(self._stops[number - 1]) if number else 0
-        return self._shards[number].rows(indices - first).expand(-1, self._channels, -1, -1)
+        return self._shards[number].rows(indices - first, cached=cached).expand(-1, self._channels, -1, -1)
 
 
 def read_split(folder: Path, manifest: Manifest, split: Split) -> ResidentSplit:
