@@ -64,9 +64,9 @@ def test_integers_of_any_kind_are_the_same_key_and_other_numbers_are_none() -> N
 
 
 def test_no_two_counters_of_a_stream_share_the_32_bits_that_a_cpu_generator_keeps() -> None:
-    """Of so many hashed keys 116 pairs would."""
+    """Of so many hashed keys 10 pairs would."""
     seeds = SeedStream("train", 0)
-    assert len({seeds[counter] & 0xFFFFFFFF for counter in range(1_000_000)}) == 1_000_000
+    assert len({seeds[counter] & 0xFFFFFFFF for counter in range(300_000)}) == 300_000
     assert 0 <= min(seeds[0], seeds[2**32 - 1]) <= max(seeds[0], seeds[2**32 - 1]) < 2**63
 
 
