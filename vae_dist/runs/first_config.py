@@ -66,7 +66,7 @@ def first_config(images: Images, plan: Plan) -> str:
         "# data.size (detail), then model.z_dim (how much of a picture is kept). Every key: docs/configuration.md.\n"
     )
     sections = {
-        "data": [_section(images.entries), _held_out(images)],
+        "data": [_section([*images.entries, *plan.model.augmentation]), _held_out(images)],
         "model": [_section(plan.model.entries)],
         "optim": [_section(_optim(plan))],
         "train": [_section(_train(images, plan))],

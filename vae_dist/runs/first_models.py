@@ -7,6 +7,7 @@ from vae_dist.runs.first_data import Entry, Images
 
 Purpose = Literal["rebuild", "draw"]
 SMALL_SIDE = 32  # pixels, up to which patches are of 4
+PART = 3 / 4  # of an image's height and width, that training sees of it where pictures are rebuilt
 FEW, MANY = 1_000, 10_000  # pictures
 # Milliseconds on one core of a Xeon in fp32, measured once. What a second core saves is left for validation and for
 # slower processors. Drawing: conv with 3 blocks, flow prior, logistic mixture of 3.
@@ -26,6 +27,7 @@ class FirstModel(NamedTuple):
         kind: of the model.
         purpose: that it is good for.
         entries: of the section `model`.
+        augmentation: entries of the section `data`.
         clip_norm: of the section `optim`.
         ms_a_step: of training, whatever a step holds.
         ms_an_image: of a step.
@@ -34,6 +36,7 @@ class FirstModel(NamedTuple):
     kind: str
     purpose: Purpose
     entries: list[Entry]
+    augmentation: list[Entry]
     clip_norm: Entry
     ms_a_step: float
     ms_an_image: float
@@ -56,6 +59,7 @@ def _rebuilding(images: Images) -> FirstModel:
     z_dim = max(1, values // (8 if images.shape[0] == 1 else 12))  # colours have much in common
     kept = z_dim * rows * columns
     share = math.prod(images.shape) / kept
+    crop = [max(1, round(PART * count)) * patch for count in (rows, columns)]
     return FirstModel(
         "patch-autoencoder",
         "rebuild",
@@ -70,9 +74,13 @@ def _rebuilding(images: Images) -> FirstModel:
                 "sigma: what an error of a pixel is measured by; a smaller one keeps more detail",
             ),
         ],
+        [
+            Entry("random_flip", True, "every picture is two; not for letters and digits"),
+            Entry("random_crop", crop, "height and width, at any place, or few pictures are soon learned by heart"),
+        ],
         Entry("clip_norm", 1e6, "an image's loss is tens of thousands of nats; only outliers are clipped"),
         REBUILDING_MS_A_STEP,
-        REBUILDING_MS_A_PIXEL * math.prod(images.shape[1:]) + REBUILDING_MS_A_POSITION * rows * columns,
+        REBUILDING_MS_A_PIXEL * math.prod(crop) + REBUILDING_MS_A_POSITION * math.prod(crop) / patch**2,
     )
 
 
@@ -98,6 +106,7 @@ def _drawing(images: Images) -> FirstModel:
                 "of 256 levels, so bits/dim compare with papers; gaussian: up to three times faster, no bits/dim",
             ),
         ],
+        [],
         Entry("clip_norm", rounded(values), f"a nat for each of the {values:,} values; only outliers are clipped"),
         DRAWING_MS_A_STEP,
         DRAWING_MS_A_VALUE * values + DRAWING_MS_A_POSITION[width] * rows * columns,
