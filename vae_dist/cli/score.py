@@ -161,7 +161,7 @@ def _columns(images: Images, scores: "ImageScores") -> dict[str, list[Any]]:
 
 
 def _print_classes(folders: Sequence[str], scores: "ImageScores", bound: str) -> None:
-    """Print how well the bound tells each folder from all others, where there are several."""
+    """Print AUROC and average precision of the −ELBO for each folder against all others, where there are several."""
     import torch
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""How well a score tells a class from all others: the area under the ROC curve, and average precision."""
+"""Rankings by a score, measured on a class and all others: area under the ROC curve, and average precision."""
 
 import torch
 from jaxtyping import Bool, Float64

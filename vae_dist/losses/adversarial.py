@@ -1,4 +1,4 @@
-"""The two losses of an adversary: of reconstructions that should pass for images, and of the network that tells them.
+"""The two losses of an adversary: the penalty on reconstructions, and the discriminator's own loss.
 
 Both are means over the patches of an image. Nothing is a mean over a batch, but the balance of gradients, which is of a
 micro-batch; so none depends on how a batch is shared out.
@@ -26,7 +26,7 @@ GUESSING = {"hinge": 1.0, "non-saturating": 2 * math.log(2)}  # loss of a discri
 
 
 class AdversarialPenalty(Penalty):
-    """How clearly the discriminator tells reconstructions from images, with the discriminator as it is.
+    """Penalty on reconstructions that the discriminator doesn't take for images, with the discriminator as it is.
 
     The weight is in nats, or of gradients: then the term's gradient at the decoder's output is that much of the
     gradient of all terms before it (Esser et al., arXiv:2012.09841, eq. 7, who take the last layer's weights). At the
