@@ -289,7 +289,7 @@ def test_a_whole_number_can_have_an_exponent(written: str, steps: int, tmp_path:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("minst", "did you mean mnist-10min, mnist-1h, mnist-1min, mnist-mlp or mnist-static?"),
+        ("minst", "did you mean mnist-10min, mnist-1h, mnist-1min, mnist-gpu, mnist-mlp or mnist-static?"),
         ("mnist_1min", "did you mean mnist-1min?"),
         ("fashion", "did you mean fashion-10min or fashion-8bit-10min?"),
         ("quickstart.yaml", "did you mean quickstart?"),
