@@ -14,7 +14,7 @@ from vae_dist.data.packs.picture_set import find_pictures
 from vae_dist.data.survey import survey
 from vae_dist.runs.first_config import first_config, plan_for
 from vae_dist.runs.first_data import Images, images_of_folder
-from vae_dist.runs.first_models import Purpose, purpose_for
+from vae_dist.runs.first_models import Purpose, first_model, purpose_for
 
 QUICK = ["train.steps=3", "train.threads=1", "train.precision=fp32"]
 RANDOM = np.random.default_rng(0)
@@ -88,6 +88,14 @@ def test_new_pictures_are_drawn_of_digits_and_the_like_and_others_rebuilt(
     shape: tuple[int, int, int], purpose: Purpose
 ) -> None:
     assert purpose_for(Images("pictures", shape, 100, 0, [])) == purpose
+
+
+@pytest.mark.parametrize("side", [1, 5, 9, 28, 33, 64, 112])
+def test_crops_fit_into_images_of_any_size(side: int) -> None:
+    model = first_model(Images("pictures", (3, side, side + 1), 100, 0, []), "rebuild")
+    (height, width) = next(entry.value for entry in model.augmentation if entry.key == "random_crop")
+    assert 0 < height <= side
+    assert 0 < width <= side + 1
 
 
 @pytest.mark.parametrize("purpose", ["rebuild", "draw"])

@@ -1,4 +1,4 @@
-"""The adversaries that a config can name: networks that learn to tell reconstructions from images."""
+"""The adversaries that a config can name: discriminators of images and reconstructions."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -127,8 +127,13 @@ class Loader:
         """Fetch the images of a step if that takes next to no time."""
         if self._read_ahead is not None or not isinstance(self._dataset, StoredDataset):
             return None
-        parts = [self._dataset.cached_images("train", self._indices(step, part)) for part in self._passes]
-        return [part for part in parts if part is not None] if all(part is not None for part in parts) else None
+        parts = []
+        for micro_batches in self._passes:
+            images = self._dataset.cached_images("train", self._indices(step, micro_batches))
+            if images is None:
+                return None
+            parts.append(images)
+        return parts
 
     def _next_images(self, step: int) -> list[UInt8[Tensor, "_ c h w"]]:
         """Fetch the images of the step that comes next, having those read that come soon."""

@@ -3,8 +3,8 @@
 Pixels become patches of f × f, and a linear map takes each to its latents and back: PCA of training patches, exactly
 (see `linear_optimum`). Residual convolutions at the resolution of patches add to both ways, and one of few channels at
 full resolution, which takes the borders between patches away. Their last layers begin at zero, so that training begins
-where linear algebra ends. Convolutions are shown whitened patches: of raw ones, four fifths of the variance are
-brightness, and a first layer that follows it carried the encoder off.
+where linear algebra ends. Convolutions are shown whitened patches: of raw ones, three quarters of the variance
+are brightness, and a first layer that followed it made the activations of an encoder explode.
 """
 
 from typing import cast

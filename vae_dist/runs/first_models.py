@@ -59,7 +59,7 @@ def _rebuilding(images: Images) -> FirstModel:
     z_dim = max(1, values // (8 if images.shape[0] == 1 else 12))  # colours have much in common
     kept = z_dim * rows * columns
     share = math.prod(images.shape) / kept
-    crop = [max(1, round(PART * count)) * patch for count in (rows, columns)]
+    crop = [max(1, int(PART * count)) * patch for count in (rows, columns)]
     return FirstModel(
         "patch-autoencoder",
         "rebuild",
