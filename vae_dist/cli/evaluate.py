@@ -66,7 +66,7 @@ def evaluate(
     backbone: Annotated[
         Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
     ] = None,
-    backbone_model: Annotated[str, typer.Option(help="timm's name of that network.")] = "efficientnet_lite0",
+    backbone_model: Annotated[str, typer.Option(help="Its name: timm's, or fid-inception.")] = "efficientnet_lite0",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: CheckpointPath = None,
     best: Best = False,
