@@ -171,15 +171,14 @@ def keep_pace(process_group: "ProcessGroup") -> bool:
 
 @contextmanager
 def scoring_progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar of the images that are scored, on stderr and gone at the end; none where there is no terminal."""
+    """Show on stderr how many of the images are scored: a bar that is gone at the end, or lines where none can be."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), "images", TimeRemainingColumn(), "left")
-    with Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal)) as bar:
-        task = bar.add_task("", total=images)
-        yield lambda done: bar.update(task, completed=done)
+    from vae_dist.reporting.counting import counting_display
+
+    with counting_display(Console(stderr=True) if visible else None, "scoring images") as show:
+        show(0, images)
+        yield lambda done: show(done, images)
 
 
 def _report(checkpoint: "Checkpoint", result: "EvalResult") -> FigureTable:

@@ -8,6 +8,7 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, Debug
 from vae_dist.cli.reading import reading
+from vae_dist.cli.written import print_written
 from vae_dist.printable import printable
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def inspect(
         table.add_row(Text(printable(name), style="bold"), Text(printable(fact), overflow="fold"))
     console.print(table)
     if sheet is not None:
-        save_picture(out, sheet, origin_of_sheet(path))
-        print(printable(str(out)))
+        print_written(out, replaced=save_picture(out, sheet, origin_of_sheet(path)))
 
 
 def _packed(folder: Path, show: "Progress") -> "tuple[dict[str, str], Image | None]":

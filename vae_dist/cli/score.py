@@ -10,6 +10,7 @@ import typer
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.evaluate import TARGETS, keep_pace, scoring_progress
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
 from vae_dist.printable import one_line, printable
 
@@ -136,10 +137,9 @@ def _write(
     bound = "−ELBO" if has_likelihood(images.model, images.dataset) else "cross-entropy + rate"
     origin = Origin.of(checkpoint, "score", seed)
     protocol = f"{origin}; k={k}; {TARGETS[images.dataset.binarization]}; nats an image; neg_elbo is the {bound}"
-    write_scores(out, _columns(images, scores), protocol)
-    print(
-        printable(f"{out}: {len(images.names):,} images, mean {bound} {float(scores.neg_elbo.mean()):.3f}; {protocol}")
-    )
+    replaced = write_scores(out, _columns(images, scores), protocol)
+    mean = float(scores.neg_elbo.mean())
+    print_written(out, f"{len(images.names):,} images, mean {bound} {mean:.3f}; {protocol}", replaced=replaced)
     if images.folders:
         _print_classes(images.folders, scores, bound)
     if worst:
@@ -195,5 +195,5 @@ def _draw_worst(images: Images, scores: "ImageScores", count: int, out: Path, me
     originals = images.dataset.images(images.split, worst)
     rebuilt = to_bytes(decode(images.model, encode_images(images.model, originals)))
     labels = [f"{scores.neg_elbo[place]:.1f}  {one_line(Path(images.names[place]).name)}" for place in worst.tolist()]
-    save_picture(out, error_sheet(originals.cpu(), rebuilt, labels), metadata)
-    print(printable(f"{out}: images, reconstructions and errors, the highest first"))
+    replaced = save_picture(out, error_sheet(originals.cpu(), rebuilt, labels), metadata)
+    print_written(out, "images, reconstructions and errors, the highest first", replaced=replaced)
