@@ -15,6 +15,16 @@ from rich.text import Text
 BAR_WIDTH, LEAST_WIDTH = 20, 80  # columns; in a narrower terminal there is text alone
 
 
+def _control(codes: str) -> Segments:
+    """Return codes for a terminal that rich has no names for; the name of another one tells it that they take no room."""
+    return Segments([Segment(codes, None, [(ControlType.CARRIAGE_RETURN,)])])
+
+
+# Not from the first column: tmux would take that for clearing the screen, and keep what was there in its history.
+_ERASE_BELOW = _control("\r\x1b[K\x1b[C\x1b[J\r")
+_BREAK_NO_LINES, _BREAK_LINES = _control("\x1b[?7l"), _control("\x1b[?7h")
+
+
 class Bar(Protocol):
     """A bar that is on the screen from `start` to `stop`."""
 
@@ -39,7 +49,8 @@ class TerminalBar(RenderHook):
     """A bar below all else that is printed, Python's warnings too.
 
     The cursor rests at its beginning. So it is erased from there on, whatever became of its lines: a terminal that gets
-    narrower breaks them or cuts them.
+    narrower breaks them or cuts them. While it is drawn the terminal breaks no lines, since it may be narrower than it
+    said it was.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,7 +88,8 @@ class TerminalBar(RenderHook):
         """Put the bar below what is printed, and the cursor at its beginning."""
         lines = self._console.render_lines(self._shown, pad=False)
         bar = Segments([segment for line in lines for segment in (*line, Segment.line())])
-        return [_ERASE_BELOW, *renderables, bar, Control((ControlType.CURSOR_UP, len(lines)))]
+        to_its_beginning = Control((ControlType.CURSOR_UP, len(lines)))
+        return [_ERASE_BELOW, *renderables, _BREAK_NO_LINES, bar, _BREAK_LINES, to_its_beginning]
 
 
 class NotebookBar:
@@ -104,6 +116,3 @@ class NotebookBar:
 
     def stop(self) -> None:
         """Stay as it is."""
-
-
-_ERASE_BELOW = Segments([Segment("\r\x1b[J", None, [(ControlType.CARRIAGE_RETURN,)])])
