@@ -15,6 +15,7 @@ from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.figure_table import FigureTable
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
 from vae_dist.cli.reconstruction import check_metrics, measure
+from vae_dist.cli.terminal import print_sentences
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -123,7 +124,7 @@ def _choose_split(process_group: "ProcessGroup", dataset: "Dataset", split: str 
     """Return the split that was asked for, or the first of the usual ones, with a word about the test split."""
     chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
     if split is None and chosen == "test" and process_group.is_rank_zero:
-        print(OPENS_TEST_SPLIT, file=sys.stderr, flush=True)
+        print_sentences(OPENS_TEST_SPLIT, sys.stderr)
     return chosen
 
 

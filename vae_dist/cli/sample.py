@@ -19,6 +19,7 @@ from vae_dist.cli.options import (
     open_checkpoint,
 )
 from vae_dist.cli.prior_note import note_on_prior
+from vae_dist.cli.terminal import print_sentences
 from vae_dist.cli.written import print_written, show_in_terminal
 
 MOST_SAMPLES = 10_000  # in one picture
@@ -54,4 +55,4 @@ def sample(
         show_in_terminal(images, out)
     print_written(out, origin, replaced=replaced)
     if note := note_on_prior(model, found.config):
-        print(note)
+        print_sentences(note)

@@ -10,6 +10,7 @@ import typer
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.evaluate import TARGETS, keep_pace, scoring_progress
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.terminal import plain_table, table_console
 from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
 from vae_dist.printable import one_line, printable
@@ -163,8 +164,6 @@ def _columns(images: Images, scores: "ImageScores") -> dict[str, list[Any]]:
 def _print_classes(folders: Sequence[str], scores: "ImageScores", bound: str) -> None:
     """Print AUROC and average precision of the −ELBO for each folder against all others, where there are several."""
     import torch
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from vae_dist.inference.ranking import auroc, average_precision
@@ -172,16 +171,14 @@ def _print_classes(folders: Sequence[str], scores: "ImageScores", bound: str) ->
     names = sorted(set(folders))
     if not 2 <= len(names) <= MOST_CLASSES:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("folder", "images", f"mean {bound}", "AUROC", "average precision"):
-        table.add_column(column, justify="left" if column == "folder" else "right", overflow="fold")
+    table = plain_table(["folder", "images", f"mean {bound}", "AUROC", "average precision"], ["folder"])
     for name in names:
         inside = torch.tensor([folder == name for folder in folders])
         figures = (auroc(scores.neg_elbo, inside), average_precision(scores.neg_elbo, inside))
         mean = float(scores.neg_elbo[inside].mean())
         cells = (printable(name), f"{int(inside.sum()):,}", f"{mean:.3f}", *(f"{figure:.4f}" for figure in figures))
         table.add_row(*map(Text, cells))
-    Console().print(table)
+    table_console().print(table)
     print("AUROC and average precision: of telling a folder from the others by the highest values.")
 
 

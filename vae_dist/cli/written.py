@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vae_dist.printable import printable
+from vae_dist.cli.terminal import print_sentences
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def print_written(out: Path, about: object = "", *, replaced: bool, stream: TextIO | None = None) -> None:
     """Print the path of a file, whether it has taken another's place, and what is in it."""
     path = f"{out} (replaced)" if replaced else str(out)
-    print(printable(f"{path}: {about}" if about else path), file=stream)
+    print_sentences(f"{path}: {about}" if about else path, stream)
 
 
 def show_in_terminal(images: "UInt8[Tensor, 'n c h w']", out: Path) -> None:
@@ -25,7 +25,7 @@ def show_in_terminal(images: "UInt8[Tensor, 'n c h w']", out: Path) -> None:
 
     console = Console()
     if not can_show(console):
-        print(printable(f"--show needs a terminal with colours: the pictures are in {out}."), file=sys.stderr)
+        print_sentences(f"--show needs a terminal with colours: the pictures are in {out}.", sys.stderr)
         return
     shown = show_images(console, images)
     if shown < len(images):

@@ -16,7 +16,7 @@ BAR_WIDTH, LEAST_WIDTH = 20, 80  # columns; in a narrower terminal there is text
 
 
 def _control(codes: str) -> Segments:
-    """Return codes for a terminal that rich has no names for; the name of another one tells it that they take no room."""
+    """Return codes that rich has no name for; that of another one tells it that they take no room on a line."""
     return Segments([Segment(codes, None, [(ControlType.CARRIAGE_RETURN,)])])
 
 
@@ -106,7 +106,7 @@ class NotebookBar:
         """Replace the output."""
         from IPython.display import display
 
-        style = "white-space: pre; font-family: monospace"
+        style = "white-space: pre; font-family: monospace; line-height: normal"
         bar = f'<progress value="{part:.4f}" max="1"></progress> {part:.0%}'
         shown = {"text/html": f'<div style="{style}">{bar}\n{escape(text)}</div>', "text/plain": text}
         if self._output is None:

@@ -41,7 +41,7 @@ def show_images(console: Console, images: UInt8[Tensor, "n c h w"]) -> int:
     """
     layout = fit(len(images), *images.shape[:1:-1], width=console.width, height=2 * (console.height - OTHER_LINES))
     shown = images[: layout.columns * layout.rows]
-    console.print(Segments(_cells(_sheet(shown, layout))), soft_wrap=True, end="")
+    console.print(Segments(Segment.simplify(_cells(_sheet(shown, layout)))), soft_wrap=True, end="")
     return len(shown)
 
 
