@@ -9,7 +9,7 @@ import typer
 
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.evaluate import TARGETS, keep_pace, scoring_progress
-from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.options import Best, Debug, ModelPath, Seed, on_all_ranks, open_checkpoint
 from vae_dist.cli.terminal import plain_table, table_console
 from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
@@ -60,7 +60,7 @@ def score(
     worst: Annotated[
         int, typer.Option(min=0, max=MOST_WORST, help="Draw so many of the highest −ELBO, with error maps.")
     ] = 0,
-    checkpoint: CheckpointPath = None,
+    checkpoint: ModelPath = None,
     best: Best = False,
     debug: Debug = False,
 ) -> None:
