@@ -38,12 +38,12 @@ def final_figures(run: Path, config: Config, *, spatial: bool) -> str:
     another loss is minimized than the −ELBO.
     """
     last = last_lines(run)
-    if "val" not in last:
+    val, train = (last.get(split, {}).get("neg_elbo") for split in ("val", "train"))
+    if not isinstance(val, float):
         return ""
-    val = last["val"]
-    parts = [f"val {names_of(config)['neg_elbo']} {val['neg_elbo']:.2f} nats"]
+    parts = [f"val {names_of(config)['neg_elbo']} {val:.2f} nats"]
     if not spatial:
-        parts.append(f"{val['active_units']}/{val['latent_units']} latents used")
-    if config.is_elbo_alone and "train" in last and not Augmentation.of(config.data):
-        parts.append(f"train–val gap {val['neg_elbo'] - last['train']['neg_elbo']:.2f} nats")
+        parts.append(f"{last['val'].get('active_units')}/{last['val'].get('latent_units')} latents used")
+    if isinstance(train, float) and config.is_elbo_alone and not Augmentation.of(config.data):
+        parts.append(f"train–val gap {val - train:.2f} nats")
     return "; ".join(parts)
