@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-REFRESH_S, PLAIN_LINE_S = 0.2, 5.0  # of the bar; between lines on a pipe. Nothing is shown of what takes less …
+REFRESH_S, PLAIN_LINE_S = 0.2, 5.0  # of the bar; between lines on a pipe. Nothing is shown of what takes less
 
 
 @contextmanager
@@ -37,7 +37,7 @@ class _Shown:
 
     def __call__(self, done: int, total: int) -> None:
         now, on_terminal = time.monotonic(), self._console.is_terminal
-        at_once = on_terminal and not done  # … but for a bar of work that may take long before the first is done
+        at_once = on_terminal and not done  # the first may take long
         if now - self._shown < (REFRESH_S if on_terminal else PLAIN_LINE_S) and not at_once:
             return
         self._shown = now
