@@ -24,9 +24,14 @@ RunPath = Annotated[
     ),
 ]
 CheckpointPath = Annotated[Path | None, typer.Option("--checkpoint", help="The same as RUN.")]
+ModelPath = Annotated[  # of commands that take other things by position
+    Path | None,
+    typer.Option("--checkpoint", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"),
+]
 Best = Annotated[bool, typer.Option("--best", help="Take a run's best checkpoint by validation, not its newest.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Show = Annotated[bool, typer.Option("--show", help="Show them in the terminal as well, in blocks of colour.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; the same seed gives the same result.")]
 
 

@@ -7,8 +7,8 @@ import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import Debug
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
-from vae_dist.printable import printable
 
 MOST = 8  # runs; more lines are hard to tell apart
 
@@ -31,5 +31,5 @@ def report(
     if len(runs) > MOST:
         raise UsageError(f"Give one to {MOST} runs, not {len(runs)}.")
     content = write_report(runs).encode("utf-8", "backslashreplace")
-    replace_file(out, content)
-    print(printable(f"{out}: {len(content) / 2**20:.1f} MiB"))
+    replaced = replace_file(out, content)
+    print_written(out, f"{len(content) / 2**20:.1f} MiB", replaced=replaced)

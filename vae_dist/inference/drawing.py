@@ -85,7 +85,7 @@ def labelled_grid(images: UInt8[Tensor, "cells tiles c h w"], labels: Sequence[s
     return sheet
 
 
-def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> None:
+def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> bool:
     """Write a PNG (or another format by the suffix), replacing a file that is there in one step.
 
     Args:
@@ -93,22 +93,28 @@ def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) 
         picture: to write.
         metadata: texts by name, which a PNG carries as such, and a GIF or JPEG as its comment.
 
+    Returns:
+        Whether a file was there.
+
     Raises:
         UserError: the suffix names no picture format, `path` is a folder, or the disk refuses.
     """
-    _save(path, [picture], metadata)
+    return _save(path, [picture], metadata)
 
 
-def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[str, str]) -> None:
-    """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip."""
+def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[str, str]) -> bool:
+    """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip.
+
+    Returns:
+        Whether a file was there.
+    """
     if path.suffix.lower() == ".gif":
         pictures = [_enlarged(frame) for frame in frames]
-        _save(path, [*pictures, *reversed(pictures[1:-1])], metadata)
-    else:
-        _save(path, [grid(frames, columns=len(frames))], metadata)
+        return _save(path, [*pictures, *reversed(pictures[1:-1])], metadata)
+    return _save(path, [grid(frames, columns=len(frames))], metadata)
 
 
-def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> None:
+def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> bool:
     suffix = path.suffix.lower()
     file_format = Image.registered_extensions().get(suffix)
     if file_format is None or file_format not in Image.SAVE:
@@ -125,7 +131,7 @@ def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, st
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: this picture can't be a {suffix} ({error}); end the name in .png.") from error
     try:
-        replace_file(path, buffer.getvalue())
+        return replace_file(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
 

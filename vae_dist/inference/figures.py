@@ -25,8 +25,12 @@ def sample_figure(model: Model, n: int, *, seed: int, temperature: float = 1.0) 
 
 def reconstruction_figure(model: Model, originals: UInt8[Tensor, "n c h w"]) -> Image.Image:
     """Draw images, each with its reconstruction below it."""
-    reconstructions = generation.decode(model, encode_images(model, originals))
-    return comparison(originals.cpu(), to_bytes(reconstructions))
+    return comparison(originals.cpu(), reconstruct_images(model, originals))
+
+
+def reconstruct_images(model: Model, originals: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Return what a model makes of images that are bytes, on any device."""
+    return to_bytes(generation.decode(model, encode_images(model, originals)))
 
 
 def encode_images(model: Model, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n *latent"]:

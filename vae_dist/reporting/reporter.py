@@ -11,6 +11,7 @@ from rich.console import Console
 from vae_dist.config import Config
 from vae_dist.inference.evaluation import EvalResult
 from vae_dist.reporting.console import ProgressDisplay
+from vae_dist.reporting.meaning import names_of
 from vae_dist.reporting.trackers import Trackers
 
 
@@ -24,6 +25,7 @@ class Reporter:
         epoch_size: images in an epoch.
         step: where the run goes on from.
         dims: numbers in an image, where the likelihood is of 8-bit levels: −ELBO is shown in bits/dim too.
+        spatial: whether latents are; then it is not shown how many are active.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class Reporter:
         epoch_size: int,
         step: int,
         dims: int | None = None,
+        *,
+        spatial: bool = False,
     ) -> None:
         train = config.train
         self._display = ProgressDisplay(
@@ -42,6 +46,7 @@ class Reporter:
         self.summary, self.start = self._display.summary, self._display.start
         self.step, self.print = self._display.step, self._display.print
         self._log_functions, self._config, self._first, self._dims = log, config, step, dims
+        self._spatial = spatial
         self._trackers: Trackers | None = None
 
     def start_trackers(self, accelerator: Accelerator, run_id: str) -> None:
@@ -64,8 +69,8 @@ class Reporter:
         """Report the figures of the averaged weights on a split."""
         self._log(result.split, step, asdict(result))
         shown = {"neg_elbo": result.neg_elbo, "distortion": result.distortion, "rate": result.rate}
-        active = f"{result.active_units}/{result.latent_units} active"
-        self.print(f"step {step:,}: {result.split} {self._line(shown)} ({active})")
+        active = "" if self._spatial else f" ({result.active_units}/{result.latent_units} active)"
+        self.print(f"step {step:,}: {result.split} {self._line(shown)}{active}")
 
     def stop(self, step: int) -> None:
         """Stop the display and the trackers."""
@@ -81,9 +86,7 @@ class Reporter:
 
     def _line(self, values: Mapping[str, float]) -> str:
         """Write metrics out by name: the ELBO and its parts in nats, then whatever else a loss logs."""
-        names = {"neg_elbo": "−ELBO", "distortion": "distortion", "rate": "rate"}
-        if not self._config.has_likelihood:
-            names |= {"neg_elbo": "cross-entropy + rate", "distortion": "cross-entropy"}
+        names = names_of(self._config)
         shown = {name: f"{names[name]} {value:.2f}" for name, value in values.items() if name in names}
         if self._dims is not None and "neg_elbo" in shown:
             shown["neg_elbo"] += f" ({values['neg_elbo'] / (self._dims * math.log(2)):.3f} bits/dim)"

@@ -24,6 +24,7 @@ from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.losses import PerceptualDistance
 from vae_dist.models import BuildModel
+from vae_dist.models.spatial import SpatialModel
 from vae_dist.optim.schedules import Schedule, Scheduled
 from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
@@ -253,7 +254,8 @@ def _start_reporting(
     """Record the start in the run folder, start the trackers and print the summary."""
     step = state.step if state else 0
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
-    reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
+    dims, spatial = _dims(config, dataset, train_state), isinstance(train_state.model, SpatialModel)
+    reporter = Reporter(console, write, config, dataset.size("train"), step, dims, spatial=spatial)
     summary = run_summary(config, dataset, process_group, resolved, train_state.model) | notes
 
     def record_start() -> None:
