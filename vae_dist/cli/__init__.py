@@ -18,6 +18,7 @@ from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
 from vae_dist.cli.map import map_latents
 from vae_dist.cli.options import HELP
+from vae_dist.cli.push import push
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
 from vae_dist.cli.report import report
 from vae_dist.cli.runs import runs
@@ -67,6 +68,7 @@ app.command()(runs)
 app.command()(compare)
 app.command()(report)
 app.command()(export)
+app.command()(push)
 app.command()(info)
 app.add_typer(data, name="data")
 app.add_typer(configs, name="configs")
