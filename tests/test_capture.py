@@ -203,7 +203,7 @@ def gradient_of(reducer: DDPReducer | FlatReducer, module: nn.Module, parts: Seq
 def compare_reducers(folder: Path) -> None:
     """Check on each process that both ways to add gradients give the same, for as many processes as a power of two."""
     group = join_process_group(timeout_s=60)
-    accelerator = make_accelerator("fp32", folder, ())
+    accelerator = make_accelerator("fp32")
     one, other = (ELBO(initial_model(settings().model, (1, 4, 4), seed=0)) for _ in range(2))
     size, generator = one.model.noise_size, torch.Generator().manual_seed(group.rank)
     parts = [Part(torch.rand(2, 1, 4, 4, generator=generator), torch.zeros(1, 2, size)) for _ in range(2)]

@@ -260,7 +260,7 @@ def step_with_one_gradient_out_of_range(settings: dict[str, Any], folder: Path) 
     """Run on each of two processes; the gradient of the second one alone can't be added."""
     process_group = join_process_group(timeout_s=60)
     config = Config.model_validate(settings)
-    accelerator = make_accelerator("fp32", folder, ())
+    accelerator = make_accelerator("fp32")
     state = TrainState(config, (1, 4, 4), process_group.device)
     elbo = ELBO(state.model)
     objective = Scaled(elbo)
