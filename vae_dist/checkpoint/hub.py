@@ -33,7 +33,7 @@ class HubAddress(NamedTuple):
         Raises:
             UsageError: it is an address of the Hub, and of no repository.
         """
-        if not is_on_the_hub(path):
+        if not str(path).startswith("hf:/"):
             return None
         match = PATTERN.fullmatch(str(path))
         if match is None:
@@ -42,11 +42,6 @@ class HubAddress(NamedTuple):
                 f"{given} is no address of a repository: write hf://owner/name, or hf://owner/name@revision."
             )
         return cls(match["name"], match["revision"])
-
-
-def is_on_the_hub(path: Path) -> bool:
-    """Return whether a path is an address of the Hub."""
-    return str(path).startswith("hf:/")
 
 
 def fetch_checkpoint(address: HubAddress) -> Path:

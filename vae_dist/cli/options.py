@@ -60,15 +60,15 @@ def open_checkpoint(run: Path | None, checkpoint: Path | None, *, best: bool) ->
     """
     from vae_dist.checkpoint import find_checkpoint
     from vae_dist.checkpoint.diffusers_folder import is_diffusers_folder
-    from vae_dist.checkpoint.hub import is_on_the_hub
+    from vae_dist.checkpoint.hub import HubAddress
     from vae_dist.runs.discovery import best_checkpoint, newest_run, similar_run
 
     if run is not None and checkpoint is not None:
         raise UsageError(f"{run} and --checkpoint {checkpoint} name a model each: give one of them.")
     path = run or checkpoint or newest_run()
-    if is_on_the_hub(path):
+    if address := HubAddress.of(path):
         if best:
-            raise UsageError(f"{path.name} is one checkpoint, and --best chooses among those of a run: leave it out.")
+            raise UsageError(f"{address} is one checkpoint, and --best chooses among those of a run: leave it out.")
         return find_checkpoint(path)
     if not path.exists() and (meant := similar_run(path)):
         raise UserError(f"There is no {path}; did you mean {meant}?")

@@ -32,7 +32,7 @@ def push(
     if yes:
         print(printable(f"{upload.send(private=private)}: {Origin.of(found, 'push')}"))
         return
-    place = f"hf://{repository}, {'private' if private else 'public'} if it is made now"
+    place = f"hf://{repository}, which is made {'private' if private else 'public'} if there is none"
     print(printable(f"{Origin.of(found, 'push')}, to {place}:\n\n{_listing(upload)}\n\n{upload.card}"))
     print("Nothing was sent: the same command with --yes does that.")
 
