@@ -121,7 +121,8 @@ def _with_hub_errors(call: Callable[[], str], repository: str) -> str:
             raise UserError("The Hub refuses the token: `hf auth login` again, or set another HF_TOKEN.") from error
         if status == 403:
             raise UserError(f"The token may not write to {repository}: give one with the right to.") from error
-        raise UserError(f"The Hub refuses the push to {repository}: {one_line(str(error), 300)}.") from error
+        reason = error.server_message or str(error).partition("\n")[0]
+        raise UserError(f"The Hub refuses the push to {repository}: {one_line(reason, 300)}.") from error
     except Exception as error:  # of the network and of the disk
         raise UserError(
             f"{repository} can't be pushed to ({type(error).__name__}: {one_line(str(error), 200)})."
