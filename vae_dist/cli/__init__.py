@@ -18,6 +18,7 @@ from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
 from vae_dist.cli.map import map_latents
 from vae_dist.cli.options import HELP
+from vae_dist.cli.push import push
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
 from vae_dist.cli.report import report
 from vae_dist.cli.runs import runs
@@ -75,6 +76,7 @@ app.command(rich_help_panel=RUNS)(runs)
 app.command(rich_help_panel=RUNS)(compare)
 app.command(rich_help_panel=RUNS)(report)
 app.command(rich_help_panel=RUNS)(export)
+app.command(rich_help_panel=RUNS)(push)
 app.add_typer(configs, name="configs", rich_help_panel=OTHERS)
 app.add_typer(data, name="data", rich_help_panel=OTHERS)
 app.command(rich_help_panel=OTHERS)(info)

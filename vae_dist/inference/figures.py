@@ -51,8 +51,10 @@ def held_out_images(dataset: Dataset) -> UInt8[Tensor, "n c h w"]:
     return dataset.images("val" if "val" in dataset.splits else "train", range(PAIRS))
 
 
-def write_run_figures(model: Model, dataset: Dataset, origin: Origin, folder: Path) -> None:
-    """Write samples.png, of the origin's seed, and reconstructions.png into a run's folder of pictures."""
-    save_picture(folder / "samples.png", sample_figure(model, SAMPLES, seed=origin.seed or 0), origin.metadata())
+def write_run_figures(model: Model, dataset: Dataset, origin: Origin, folder: Path) -> dict[str, Image.Image]:
+    """Write samples.png, of the origin's seed, and reconstructions.png into a run's folder of pictures; return both."""
+    samples = sample_figure(model, SAMPLES, seed=origin.seed or 0)
+    save_picture(folder / "samples.png", samples, origin.metadata())
     reconstructions = reconstruction_figure(model, held_out_images(dataset))
     save_picture(folder / "reconstructions.png", reconstructions, replace(origin, seed=None).metadata())
+    return {"samples": samples, "reconstructions": reconstructions}

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from PIL import Image
 from rich.console import Console
 
 from vae_dist.config import Config
@@ -49,10 +50,10 @@ class Reporter:
         self._spatial = spatial
         self._trackers: Trackers | None = None
 
-    def start_trackers(self, accelerator: Accelerator, run_id: str) -> None:
-        """Send figures to the config's trackers too, if it names any."""
+    def start_trackers(self, folder: Path, run_id: str) -> None:
+        """Send figures and pictures to the config's trackers too, if it names any."""
         if self._config.tracking.trackers:
-            self._trackers = Trackers(accelerator, self._config, run_id, self._first)
+            self._trackers = Trackers(self._config, folder, run_id, self._first)
 
     def training(self, step: int, metrics: Mapping[str, float], others: Mapping[str, Any]) -> None:
         """Report the steps since the last log step.
@@ -71,6 +72,11 @@ class Reporter:
         shown = {"neg_elbo": result.neg_elbo, "distortion": result.distortion, "rate": result.rate}
         active = "" if self._spatial else f" ({result.active_units}/{result.latent_units} active)"
         self.print(f"step {step:,}: {result.split} {self._line(shown)}{active}")
+
+    def pictures(self, step: int, pictures: Mapping[str, Image.Image]) -> None:
+        """Report pictures of what the averaged weights draw and rebuild, by name."""
+        if self._trackers is not None:
+            self._trackers.log_pictures(pictures, step)
 
     def stop(self, step: int) -> None:
         """Stop the display and the trackers."""

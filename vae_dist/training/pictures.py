@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from vae_dist.inference.origin import Origin
 from vae_dist.models import Model
 from vae_dist.reporting.chart_picture import draw_panels
 from vae_dist.reporting.curves import panels_of
+from vae_dist.reporting.reporter import Reporter
 
 CURVES = "curves.png"
 SAMPLES, PAIRS = 16, 8  # in the pictures of an evaluation
@@ -30,11 +31,11 @@ class RunPictures:
         images: folder of its pictures.
         config: of the run.
         dataset: whose held-out images are rebuilt.
-        log: takes a line for the terminal.
+        reporter: takes a line for the terminal, and pictures for the trackers.
     """
 
-    def __init__(self, run: Path, images: Path, config: Config, dataset: Dataset, log: Callable[[str], None]) -> None:
-        self._run, self._images, self._config, self._dataset, self._log = run, images, config, dataset, log
+    def __init__(self, run: Path, images: Path, config: Config, dataset: Dataset, reporter: Reporter) -> None:
+        self._run, self._images, self._config, self._dataset, self._reporter = run, images, config, dataset, reporter
         self._next = 0.0  # when curves may be drawn again, on the monotonic clock
         self._failed = False
 
@@ -63,7 +64,7 @@ class RunPictures:
         Raises:
             UserError: the disk refuses.
         """
-        write_run_figures(model, self._dataset, self._origin(step), self._images)
+        self._reporter.pictures(step, write_run_figures(model, self._dataset, self._origin(step), self._images))
 
     def _draw_milestone(self, model: Model, step: int) -> None:
         origin = self._origin(step)
@@ -74,6 +75,7 @@ class RunPictures:
         pairs = reconstruction_figure(model, self._dataset.images(split, range(PAIRS)))
         path = beginning.with_name(f"{beginning.name}-reconstructions.png")
         save_picture(path, pairs, replace(origin, seed=None).metadata())
+        self._reporter.pictures(step, {"samples": samples, "reconstructions": pairs})
 
     @contextmanager
     def _failures_printed(self) -> Iterator[None]:
@@ -82,7 +84,7 @@ class RunPictures:
             yield
         except Exception as error:
             if not self._failed:
-                self._log(f"Pictures of the run can't be drawn: {error}")
+                self._reporter.print(f"Pictures of the run can't be drawn: {error}")
             self._failed = True
 
     def _origin(self, step: int) -> Origin:

@@ -55,7 +55,7 @@ class Trainer:
         self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
         self._metrics = AsyncMetrics(process_group)
         self._soundness = Soundness(setup.train_state, setup.loader, setup.schedule, run.path)
-        self._pictures = RunPictures(run.path, run.images, config, setup.dataset, setup.reporter.print)
+        self._pictures = RunPictures(run.path, run.images, config, setup.dataset, setup.reporter)
         self._stop: StopReason | None = None
         self._save_due = False
         # Of the last checkpoint; 0 without one.
