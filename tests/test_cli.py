@@ -27,6 +27,7 @@ COMMANDS += [
     "map",
     "score",
     "report",
+    "explore",
 ]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 

@@ -12,6 +12,7 @@ from vae_dist.cli.decode import decode
 from vae_dist.cli.encode import encode
 from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
+from vae_dist.cli.explore import explore
 from vae_dist.cli.export import export
 from vae_dist.cli.info import info
 from vae_dist.cli.init import init
@@ -59,6 +60,7 @@ app.command(cls=SeveralInputs)(reconstruct)
 app.command()(interpolate)
 app.command()(traverse)
 app.command("map", cls=SeveralInputs)(map_latents)
+app.command()(explore)
 app.command()(evaluate)
 app.command()(score)
 app.command()(encode)

@@ -136,6 +136,10 @@ class Model(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} begins with random weights.")
 
+    def latent_name(self, number: int) -> str:
+        """Return a name, for people, of a latent or of a channel of spatial latents."""
+        return f"latent {number}"
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Compute what depends on the weights alone once while entered; they must not change."""

@@ -171,6 +171,15 @@ class HierarchicalVAE(Model):
         latents = self._per_group(z)
         return self._go_down(z.shape[0], lambda group, prior, state: latents[group.number])
 
+    def latent_name(self, number: int) -> str:
+        """Return the name of a latent: its group, counted from the top, channel, row and column."""
+        for group, (size, (_, rows, columns)) in enumerate(zip(self._sizes, self._shapes, strict=True)):
+            if number < size:
+                channel, place = divmod(number, rows * columns)
+                return f"group {group}, channel {channel}, row {place // columns}, column {place % columns}"
+            number -= size
+        raise IndexError(number)
+
     def _features(self, x: Float[Tensor, "batch c h w"]) -> list[Float[Tensor, "batch width _ _"]]:
         """Return the image's features at each level, the finest first."""
         features: list[Tensor] = []
