@@ -141,7 +141,8 @@ get("share").addEventListener("input", () => {
 // Beginning
 get("run").textContent = data.run;
 get("facts").textContent = data.facts;
-get("split").textContent = `${data.split} image, of ${data.images.toLocaleString("en")}`;
+get("split").textContent = `${data.split} image`;
+get("count").textContent = `of ${data.images.toLocaleString("en")}`;
 get("note").textContent = data.note;
 get("note").hidden = !data.note;
 get("scale").textContent = `${data.spatial
