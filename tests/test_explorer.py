@@ -32,6 +32,7 @@ from vae_dist.explorer import server as server_module
 from vae_dist.explorer.operations import Operations
 from vae_dist.explorer.server import address, build_server, check_installed, listen
 from vae_dist.inference import generation
+from vae_dist.inference.directions import find_directions
 from vae_dist.inference.drawing import to_bytes
 from vae_dist.inference.exploration import Exploration
 from vae_dist.inference.traversal import latent_use
@@ -77,7 +78,9 @@ def explored(kind: str = "mlp", channels: int = 1) -> tuple[Exploration, Residen
     likelihood = {} if channels == 1 else {"likelihood": "gaussian"}
     config = Config.model_validate({"model": {"kind": kind, **KINDS[kind], **likelihood}, "data": {"binarize": "none"}})
     model = build_model(config.model, dataset.image_shape).eval().requires_grad_(False)
-    return Exploration(model, latent_use(model, dataset, "train"), 4), dataset
+    for parameter in model.parameters():  # a hierarchy's posteriors begin equal to its priors
+        parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return Exploration(model, find_directions(model, dataset, "train", 4)), dataset
 
 
 @pytest.fixture
@@ -99,27 +102,43 @@ def pixels(image: Tensor) -> list[int]:
     ("kind", "channels"),
     [("mlp", 1), ("conv", 3), ("hierarchical", 1), ("autoencoder-kl", 3), ("patch-autoencoder", 3)],
 )
-def test_a_slider_moves_its_latent_and_leaves_the_image_where_it_stands(kind: str, channels: int) -> None:
+def test_a_slider_sets_its_score_alone(kind: str, channels: int) -> None:
     exploration, dataset = explored(kind, channels)
     start = exploration.encode(dataset.images("val", range(1)))
-    assert len(exploration.labels) == len(start.scores) == min(4, exploration.model.latent_shape[0])
+    assert len(exploration.directions.names) == len(start.scores) <= 4
     unmoved = exploration.move(start.z, dict(enumerate(start.scores)))
     assert torch.allclose(unmoved.z, start.z, atol=1e-5)
-    moved = exploration.move(start.z, {1: start.scores[1] + 1}).z - start.z
-    assert moved[exploration.latents[1]].abs().min() > 0
-    moved[exploration.latents[1]] = 0
-    assert not moved.any()
+    moved = exploration.move(start.z, {1: 2.5})
+    assert moved.scores == pytest.approx([start.scores[0], 2.5, *start.scores[2:]], abs=1e-3)
+    assert not torch.allclose(moved.z, start.z, atol=1e-4)
 
 
-def test_latents_of_a_hierarchy_are_named_by_their_group() -> None:
-    exploration, _ = explored("hierarchical")
-    model = exploration.model
-    names = [model.latent_name(number) for number in range(model.latent_size)]
-    assert names[0] == "group 0, channel 0, row 0, column 0"
-    assert len(set(names)) == model.latent_size
-    assert {name.partition(",")[0] for name in names} == {"group 0", "group 1", "group 2"}
-    side = 16 // 4  # of the finest groups, in which a position has the default patch of 4 pixels
-    assert names[-1] == f"group 2, channel 1, row {side - 1}, column {side - 1}"
+def test_directions_of_a_flat_latent_are_its_dimensions() -> None:
+    exploration, dataset = explored()
+    start, directions = exploration.encode(dataset.images("val", range(1))), exploration.directions
+    use = latent_use(exploration.model, dataset, "train")
+    assert directions.names == [f"latent {latent}" for latent in use.by_activity]
+    first = use.by_activity[0]
+    moved = exploration.move(start.z, {0: 2.0}).z
+    assert float(moved[first]) == pytest.approx(float(use.mean[first] + 2 * use.std[first]), abs=1e-5)
+    assert ((moved != start.z).nonzero().flatten() == first).all()
+
+
+def test_a_direction_of_a_hierarchy_moves_one_group_alone() -> None:
+    exploration, dataset = explored("hierarchical")
+    assert [name.partition(",")[0] for name in exploration.directions.names] == ["group 0", "group 1", "group 2"]
+    start = exploration.encode(dataset.images("val", range(1))).z
+    parts = (exploration.move(start, {2: 2.0}).z - start).split(exploration.model.group_sizes)
+    assert [bool(part.any()) for part in parts] == [False, False, True]
+
+
+def test_a_direction_of_spatial_latents_moves_all_positions_alike() -> None:
+    exploration, dataset = explored("patch-autoencoder", 3)
+    start = exploration.encode(dataset.images("val", range(1))).z
+    change = exploration.move(start, {0: 2.0}).z - start
+    assert torch.allclose(change, change[:, :1, :1].expand_as(change), atol=1e-5)
+    assert change.abs().max() > 1e-3
+    assert exploration.directions.activity == sorted(exploration.directions.activity, reverse=True)
 
 
 def test_a_walk_begins_and_ends_at_its_ends() -> None:
@@ -169,9 +188,9 @@ def test_bad_questions_are_refused_in_a_sentence(operations: Operations, name: s
         operations.by_name[name](body)
 
 
-def test_a_latent_without_a_slider_is_not_moved(operations: Operations) -> None:
+def test_a_direction_without_a_slider_is_refused(operations: Operations) -> None:
     z = operations.held_out(b'{"number": 0}')["z"]
-    with pytest.raises(UserError, match="There are 3 latents to move"):
+    with pytest.raises(UserError, match="There are 3 directions to move in"):
         operations.move(json.dumps({"z": z, "scores": {"3": 1.0}}).encode())
 
 

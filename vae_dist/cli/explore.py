@@ -15,7 +15,7 @@ from vae_dist.printable import printable
 @rank_zero_only
 def explore(
     run: RunPath = None,
-    latents: Annotated[int, typer.Option(min=1, max=100, help="Sliders: the most active latents.")] = 12,
+    latents: Annotated[int, typer.Option(min=1, max=100, help="Sliders: the most active latents, or directions.")] = 12,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0 for any free one.")] = 7860,
     checkpoint: CheckpointPath = None,
     best: Best = False,
@@ -32,14 +32,14 @@ def explore(
     from vae_dist.explorer.app import build_app
     from vae_dist.explorer.operations import Operations
     from vae_dist.explorer.page import explorer_page
+    from vae_dist.inference.directions import find_directions
     from vae_dist.inference.exploration import Exploration
     from vae_dist.inference.origin import Origin
-    from vae_dist.inference.traversal import latent_use
 
     found = open_checkpoint(run, checkpoint, best=best)
     listener = listen(port)
     model, dataset, split = model_and_data(found)
-    exploration = Exploration(model, latent_use(model, dataset, split), latents)
+    exploration = Exploration(model, find_directions(model, dataset, split, latents))
     origin = Origin.of(found, "explore")
     page = explorer_page(
         exploration, str(origin.run), origin.facts, split, dataset.size(split), note_on_prior(model, found.config)

@@ -48,7 +48,7 @@ def traverse(
     image = read_images([picture], model.image_shape, found.rule) if picture else dataset.images(split, range(1))
     chosen = use.by_activity[:latents]
     rows = move_latents(model, encode_images(model, image)[0], use, chosen, steps=steps, reach=reach)
-    labels = [f"{model.latent_name(latent)}, activity {use.activity[latent]:.3f}" for latent in chosen]
+    labels = [f"latent {latent}, activity {use.activity[latent]:.3f}" for latent in chosen]
     origin = Origin.of(found, "traverse")
     save_picture(out, labelled_grid(rows, labels), origin.metadata())
     print(printable(f"{out}: {origin}; activity over {use.images:,} {split} images"))

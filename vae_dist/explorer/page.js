@@ -4,6 +4,7 @@
 const data = JSON.parse(document.getElementById("model").textContent);
 const get = (id) => document.getElementById(id);
 const UNUSED = 0.01; // activity, below which a latent is not used (Burda et al., arXiv:1509.00519, section 5.1)
+const MOST_ACTIVE = Math.max(1e-9, ...data.latents.map((one) => one.activity));
 const SMALL = 96; // pixels, below which an image is shown with its pixels
 let start = null; // from where the sliders move: its latents, and their scores
 let moves = {}; // scores by the number of the slider
@@ -60,7 +61,7 @@ const sliders = data.latents.map(({ name, activity }, number) => {
   const use = document.createElement("span"), bar = document.createElement("i"), output = document.createElement("output");
   row.className = activity < UNUSED ? "slider unused" : "slider";
   use.className = "use";
-  bar.style.width = `${100 * activity / Math.max(data.latents[0].activity, 1e-9)}%`;
+  bar.style.width = `${100 * activity / MOST_ACTIVE}%`;
   label.htmlFor = input.id = `latent-${number}`;
   label.title = `activity ${activity.toPrecision(3)}: the variance of its posterior mean over images`;
   label.textContent = name;
@@ -145,9 +146,7 @@ get("split").textContent = `${data.split} image`;
 get("count").textContent = `of ${data.images.toLocaleString("en")}`;
 get("note").textContent = data.note;
 get("note").hidden = !data.note;
-get("scale").textContent = `${data.spatial
-  ? "In standard deviations from where the picture is, at all its positions at once; single positions can't be moved."
-  : "In standard deviations from the mean over images."} The bar below a name is its activity. A double click puts a slider back.`;
+get("scale").textContent = `${data.explanation} The bar below a name is its activity. A double click puts a slider back.`;
 get("image").addEventListener("load", () => document.body.classList.toggle("small", get("image").naturalHeight < SMALL));
 heldOut(1, (answer) => {
   setEnd(1, answer);

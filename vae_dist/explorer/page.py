@@ -23,6 +23,8 @@ def explorer_page(exploration: Exploration, run: str, facts: str, split: str, im
         images: how many it has.
         note: on draws from the prior.
     """
+    directions = exploration.directions
+    named = zip(directions.names, directions.activity, strict=True)
     data = {
         "run": one_line(run),
         "facts": one_line(facts),
@@ -30,8 +32,8 @@ def explorer_page(exploration: Exploration, run: str, facts: str, split: str, im
         "split": split,
         "images": images,
         "reach": REACH,
-        "spatial": len(exploration.model.latent_shape) > 1,
-        "latents": [{"name": name, "activity": activity} for name, activity in exploration.labels],
+        "explanation": directions.explanation,
+        "latents": [{"name": name, "activity": activity} for name, activity in named],
     }
     body = (HERE / "page.html").read_text(encoding="utf-8") + data_block("model", data)
     style = "".join(path.read_text(encoding="utf-8") for path in STYLES)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vae_dist.errors import UserError
 from vae_dist.inference import generation
+from vae_dist.inference.directions import Directions
 from vae_dist.inference.drawing import to_bytes
 from vae_dist.inference.figures import encode_images
-from vae_dist.inference.traversal import LatentUse, moved, scores_of
 from vae_dist.models import Model
 
 
@@ -22,7 +22,7 @@ class Point:
     Attributes:
         z: all of them.
         image: that they decode to.
-        scores: of the latents that can be moved, in standard deviations.
+        scores: in each direction, in standard deviations.
     """
 
     z: Float[Tensor, "*latent"]
@@ -31,22 +31,15 @@ class Point:
 
 
 class Exploration:
-    """A model whose most active latents can be moved.
+    """A model whose latents are moved.
 
     Args:
         model: in evaluation mode.
-        use: of its latents, measured on images.
-        most: latents that can be moved.
+        directions: in which they can be moved.
     """
 
-    def __init__(self, model: Model, use: LatentUse, most: int) -> None:
-        self._use = use
-        self.model, self.latents = model, use.by_activity[:most]
-
-    @property
-    def labels(self) -> list[tuple[str, float]]:
-        """Return the name and the activity of each latent that can be moved, the most active first."""
-        return [(self.model.latent_name(latent), float(self._use.activity[latent])) for latent in self.latents]
+    def __init__(self, model: Model, directions: Directions) -> None:
+        self.model, self.directions = model, directions
 
     def encode(self, image: UInt8[Tensor, "1 c h w"]) -> Point:
         """Return the mean of an image's posterior."""
@@ -57,14 +50,15 @@ class Exploration:
         return self._point(generation.sample_latents(self.model, 1, seed=seed, temperature=temperature)[0])
 
     def move(self, start: Float[Tensor, "*latent"], scores: Mapping[int, float]) -> Point:
-        """Move some latents, by their number among those that can be moved, to scores as `traverse` moves them.
+        """Move latents to some scores, by the number of the direction.
 
         Raises:
-            UserError: there is no such latent.
+            UserError: there is no such direction.
         """
-        if any(not 0 <= number < len(self.latents) for number in scores):
-            raise UserError(f"There are {len(self.latents)} latents to move.")
-        return self._point(moved(start, self._use, {self.latents[number]: score for number, score in scores.items()}))
+        directions = len(self.directions.names)
+        if any(not 0 <= number < directions for number in scores):
+            raise UserError(f"There are {directions} directions to move in.")
+        return self._point(self.directions.moved(start, scores))
 
     def walk(self, start: Float[Tensor, "*latent"], end: Float[Tensor, "*latent"], share: float) -> Point:
         """Go a share of the way from one point to another, along the great circle as `interpolate` does."""
@@ -74,4 +68,4 @@ class Exploration:
     @torch.no_grad()
     def _point(self, z: Float[Tensor, "*latent"]) -> Point:
         """Decode latents alone and not in a block, for a slider to be answered at once; last bits can differ."""
-        return Point(z, to_bytes(self.model.decode_mean(z.unsqueeze(0)))[0], scores_of(z, self._use, self.latents))
+        return Point(z, to_bytes(self.model.decode_mean(z.unsqueeze(0)))[0], self.directions.scores(z))

@@ -1,6 +1,6 @@
 """Traversals of latent space: one latent at a time is moved, the most active first, and the image watched."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -59,37 +59,13 @@ def latent_use(model: Model, dataset: Dataset, split: str) -> LatentUse:
     return LatentUse(activity, first, (activity + spread).sqrt(), count)
 
 
-def moved(start: Float[Tensor, "*latent"], use: LatentUse, scores: Mapping[int, float]) -> Float[Tensor, "*latent"]:
-    """Return all latents of an image, some of them moved.
-
-    A flat latent becomes mean + score · std. A channel of spatial latents is moved by score · std from where it is, at
-    all positions at once: a constant would leave nothing of the image.
-
-    Args:
-        start: all latents of the image.
-        use: measured on images.
-        scores: of the latents to move, in standard deviations.
-    """
-    z = start.clone()
-    for latent, score in scores.items():
-        origin = z[latent] if start.dim() > 1 else float(use.mean[latent])
-        z[latent] = origin + score * float(use.std[latent])
-    return z
-
-
-def scores_of(z: Float[Tensor, "*latent"], use: LatentUse, latents: Sequence[int]) -> list[float]:
-    """Return the scores at which `moved` leaves some latents where they are: for spatial latents zeros."""
-    if z.dim() > 1:
-        return [0.0] * len(latents)
-    std = use.std[latents].clamp(min=torch.finfo(torch.float32).tiny)
-    scores: list[float] = ((z[latents].double().cpu() - use.mean[latents]) / std).tolist()
-    return scores
-
-
 def traverse(
     model: Model, start: Float[Tensor, "*latent"], use: LatentUse, latents: list[int], *, steps: int, reach: float
 ) -> UInt8[Tensor, "rows steps c h w"]:
-    """Decode latents of which one is moved through its range, from −reach to reach, a row for each.
+    """Decode latents of which one is moved through its range, a row for each.
+
+    A flat latent takes values from mean − reach · std to mean + reach · std. A channel of spatial latents is moved by
+    as much from where it is, at all positions at once: a constant would leave nothing of the image.
 
     Args:
         model: in evaluation mode.
@@ -99,10 +75,12 @@ def traverse(
         steps: images in a row.
         reach: standard deviations to either side.
     """
-    way = torch.linspace(-reach, reach, steps).tolist()
+    way = torch.linspace(-reach, reach, steps, device=start.device)
     rows = []
     for latent in latents:
-        z = torch.stack([moved(start, use, {latent: score}) for score in way])
+        z = start.repeat(steps, *[1] * start.dim())
+        offsets = (way * float(use.std[latent])).view(-1, *[1] * (start.dim() - 1))
+        z[:, latent] = offsets + (z[:, latent] if start.dim() > 1 else float(use.mean[latent]))
         rows.append(to_bytes(generation.decode(model, z)))
     return torch.stack(rows)
 

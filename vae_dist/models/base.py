@@ -76,6 +76,11 @@ class Model(nn.Module, ABC):
         """Return the number of latent dimensions."""
         return math.prod(self.latent_shape)
 
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Return the number of latent dimensions of each group, from the top."""
+        return (self.latent_size,)
+
     @abstractmethod
     def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
@@ -135,10 +140,6 @@ class Model(nn.Module, ABC):
             images: of any size that the model can take, on the CPU.
         """
         raise NotImplementedError(f"{type(self).__name__} begins with random weights.")
-
-    def latent_name(self, number: int) -> str:
-        """Return a name, for people, of a latent or of a channel of spatial latents."""
-        return f"latent {number}"
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

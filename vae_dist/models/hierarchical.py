@@ -114,6 +114,11 @@ class HierarchicalVAE(Model):
         self.latent_shape = (self.noise_size,)
         self.latent_groups = len(levels)
 
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Return the number of latent dimensions of each group, from the top."""
+        return tuple(self._sizes)
+
     def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
     ) -> LogTerms:
@@ -170,15 +175,6 @@ class HierarchicalVAE(Model):
         """Return the parameters of p(x|z)."""
         latents = self._per_group(z)
         return self._go_down(z.shape[0], lambda group, prior, state: latents[group.number])
-
-    def latent_name(self, number: int) -> str:
-        """Return the name of a latent: its group, counted from the top, channel, row and column."""
-        for group, (size, (_, rows, columns)) in enumerate(zip(self._sizes, self._shapes, strict=True)):
-            if number < size:
-                channel, place = divmod(number, rows * columns)
-                return f"group {group}, channel {channel}, row {place // columns}, column {place % columns}"
-            number -= size
-        raise IndexError(number)
 
     def _features(self, x: Float[Tensor, "batch c h w"]) -> list[Float[Tensor, "batch width _ _"]]:
         """Return the image's features at each level, the finest first."""

@@ -74,10 +74,6 @@ class SpatialModel(Model):
         latents: Tensor = noise.unflatten(-1, self.latent_shape)
         return temperature * latents
 
-    def latent_name(self, number: int) -> str:
-        """Return the name of a channel."""
-        return f"channel {number}"
-
     @abstractmethod
     def encode_whole(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """Return q(z|x) of images that positions fill."""
