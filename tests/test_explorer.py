@@ -18,11 +18,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import Tensor
 
 from tests.conftest import clean_environment
 from tests.programs import Program
+from vae_dist.cli.explore import explore
 from vae_dist.config import Config
 from vae_dist.data import ResidentDataset
 from vae_dist.data.fitting import Rule
@@ -206,6 +208,13 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(server_module, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'vae-dist\[ui\]'"):
         check_installed()
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(typer.Exit):
+        explore()
+    assert capsys.readouterr().err == "Error: vae-dist explore runs in one process: start it without a launcher.\n"
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.held_out import model_and_data
 from vae_dist.cli.options import Best, CheckpointPath, Debug, RunPath, open_checkpoint
 from vae_dist.cli.prior_note import note_on_prior
+from vae_dist.distributed.launcher_env import requested_processes
+from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
 
@@ -28,6 +30,8 @@ def explore(
     """
     from vae_dist.explorer.server import address, build_server, check_installed, listen
 
+    if requested_processes() > 1:
+        raise UsageError("vae-dist explore runs in one process: start it without a launcher.")
     check_installed()
     from vae_dist.explorer.app import build_app
     from vae_dist.explorer.operations import Operations
