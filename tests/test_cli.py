@@ -28,6 +28,7 @@ COMMANDS += [
     "score",
     "report",
     "push",
+    "explore",
 ]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 

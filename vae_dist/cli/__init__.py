@@ -12,6 +12,7 @@ from vae_dist.cli.decode import decode
 from vae_dist.cli.encode import encode
 from vae_dist.cli.errors import run
 from vae_dist.cli.evaluate import evaluate
+from vae_dist.cli.explore import explore
 from vae_dist.cli.export import export
 from vae_dist.cli.info import info
 from vae_dist.cli.init import init
@@ -68,6 +69,7 @@ app.command(cls=SeveralInputs, rich_help_panel=PICTURES)(reconstruct)
 app.command(rich_help_panel=PICTURES)(interpolate)
 app.command(rich_help_panel=PICTURES)(traverse)
 app.command("map", cls=SeveralInputs, rich_help_panel=PICTURES)(map_latents)
+app.command(rich_help_panel=PICTURES)(explore)
 app.command(rich_help_panel=FIGURES)(evaluate)
 app.command(rich_help_panel=FIGURES)(score)
 app.command(rich_help_panel=FIGURES)(encode)

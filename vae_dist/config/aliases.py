@@ -169,6 +169,7 @@ COMMANDS = {
     "configs": "config list ls presets",
     "score": "scores anomaly anomalies outliers",
     "traverse": "traversal traversals latents",
+    "explore": "ui gui app serve demo gradio playground interactive web",
     "map": "pca umap tsne embed embedding project projector",
     "runs": "run-list list-runs experiments history",
     "compare": "diff comparison",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -30,3 +31,23 @@ def read_images(paths: Sequence[Path], image_shape: tuple[int, int, int], rule: 
             warnings.warn(f"{path}: {told}.", stacklevel=2)
     images = torch.stack([torch.from_numpy(picture.pixels) for picture in decoded])
     return centre_crop(images, *image_shape[1:])
+
+
+@memory_for_data()
+def read_image(
+    content: BytesIO, name: str, image_shape: tuple[int, int, int], rule: Rule
+) -> tuple[UInt8[Tensor, "1 c h w"], str]:
+    """Read the content of a picture's file as an image of a model; return it, and in words what of it was lost.
+
+    Args:
+        content: of the file.
+        name: for errors.
+        image_shape: of the model's images.
+        rule: by which the model's training pictures were fitted.
+
+    Raises:
+        UserError: it is no picture.
+    """
+    decoded = decode_picture(content, rule, image_shape[0], name)
+    image = torch.from_numpy(decoded.pixels).unsqueeze(0)
+    return centre_crop(image, *image_shape[1:]), decoded.remarks.in_words()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vae_dist.data.fitting import Rule, fit_image
 from vae_dist.data.levels import Levels
@@ -124,6 +124,8 @@ def open_picture(source: Path | BytesIO, name: str | None = None, side: int | No
         raise UserError(f"{name} is a folder; give the path of an image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, Image.MAX_IMAGE_PIXELS) from error
+    except UnidentifiedImageError as error:  # names the object in memory that holds an upload or an archive's file
+        raise UserError(f"{name} is no image that can be read: it is of no known format.") from error
     except UNREADABLE as error:
         raise UserError(f"{name} is no image that can be read: {error}.") from error
 

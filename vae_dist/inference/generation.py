@@ -58,12 +58,22 @@ def reconstruct(model: Model, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c
 def interpolate(
     start: Float[Tensor, "*latent"], end: Float[Tensor, "*latent"], steps: int, method: Literal["linear", "slerp"]
 ) -> Float[Tensor, "steps *latent"]:
-    """Return latents on the way from `start` to `end`, both included.
+    """Return latents on the way from `start` to `end`, both included, as `between` gives them."""
+    return between(start, end, torch.linspace(0, 1, steps, device=start.device), method)
+
+
+def between(
+    start: Float[Tensor, "*latent"],
+    end: Float[Tensor, "*latent"],
+    shares: Float[Tensor, " steps"],
+    method: Literal["linear", "slerp"],
+) -> Float[Tensor, "steps *latent"]:
+    """Return the latents at some shares of the way from `start` to `end`.
 
     "slerp" goes along the great circle and keeps the length typical of a draw from a normal prior, where the straight
     line passes through the improbable middle (White, arXiv:1609.04468, section 2.1; Shoemake 1985).
     """
-    t = torch.linspace(0, 1, steps, device=start.device).view(-1, *[1] * start.dim())
+    t = shares.view(-1, *[1] * start.dim())
     cosine = torch.nn.functional.cosine_similarity(start.flatten(), end.flatten(), dim=0).clamp(-1, 1)
     angle = cosine.acos()
     if method == "linear" or min(angle, torch.pi - angle) < SMALLEST_ANGLE:

@@ -37,19 +37,26 @@ class Plane:
     shares: tuple[float, float]
 
 
-def principal_plane(rows: Float[Tensor, "n d"]) -> Plane:
-    """Project rows on their first two principal components (Pearson 1901), in float64.
+def principal_components(
+    rows: Float[Tensor, "n d"],
+) -> tuple[Float64[Tensor, "k d"], Float64[Tensor, " k"]]:
+    """Return the principal components of rows (Pearson 1901), and the variance along each, in float64.
 
-    The sign of a component is that in which its largest coefficient is positive. Where there is but one, the second
-    coordinate is 0.
+    The sign of a component is that in which its largest coefficient is positive.
     """
     centred = rows.double() - rows.double().mean(0)
     _, values, components = torch.linalg.svd(centred, full_matrices=False)
-    first = components[:2] * components[:2].gather(1, components[:2].abs().argmax(1, keepdim=True)).sign()
-    points = torch.nn.functional.pad(centred @ first.T, (0, 2 - len(first)))
-    variances = torch.nn.functional.pad(values.square(), (0, 2))
-    one, two = (variances[:2] / variances.sum().clamp(min=torch.finfo(torch.float64).tiny)).tolist()
-    return Plane(points, (one, two))
+    signs = components.gather(1, components.abs().argmax(1, keepdim=True)).sign()
+    return components * signs, values.square() / len(rows)
+
+
+def principal_plane(rows: Float[Tensor, "n d"]) -> Plane:
+    """Project rows on their first two principal components; where there is but one, the second coordinate is 0."""
+    components, variances = principal_components(rows)
+    points = (rows.double() - rows.double().mean(0)) @ components[:2].T
+    total = variances.sum().clamp(min=torch.finfo(torch.float64).tiny)
+    one, two = (torch.nn.functional.pad(variances, (0, 2))[:2] / total).tolist()
+    return Plane(torch.nn.functional.pad(points, (0, 2 - points.shape[1])), (one, two))
 
 
 def posterior_means(model: Model, dataset: Dataset, split: str, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n z"]:

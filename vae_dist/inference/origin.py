@@ -39,9 +39,14 @@ class Origin:
         """Return which weights they are."""
         return "averaged (EMA)" if self.averaged else "raw"
 
-    def __str__(self) -> str:
+    @property
+    def facts(self) -> str:
+        """Return all but the run as text."""
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.run}, step {self.step:,}, {self.weights} weights{seed}"
+        return f"step {self.step:,}, {self.weights} weights{seed}"
+
+    def __str__(self) -> str:
+        return f"{self.run}, {self.facts}"
 
     def metadata(self) -> dict[str, str]:
         """Return all of it by name, for a picture's file; PNG calls the program that wrote it Software."""

@@ -76,6 +76,11 @@ class Model(nn.Module, ABC):
         """Return the number of latent dimensions."""
         return math.prod(self.latent_shape)
 
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Return the number of latent dimensions of each group, from the top."""
+        return (self.latent_size,)
+
     @abstractmethod
     def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False

@@ -114,6 +114,11 @@ class HierarchicalVAE(Model):
         self.latent_shape = (self.noise_size,)
         self.latent_groups = len(levels)
 
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Return the number of latent dimensions of each group, from the top."""
+        return tuple(self._sizes)
+
     def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
     ) -> LogTerms:

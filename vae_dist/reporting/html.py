@@ -41,10 +41,19 @@ def data_block(identity: str, value: Any) -> str:
     )
 
 
-def page(title: str, style: str, script: str, body: str) -> str:
-    """Return a page that loads nothing and runs no other script than its own: its policy names that by its hash."""
+def page(title: str, style: str, script: str, body: str, *, asks_server: bool = False) -> str:
+    """Return a page that loads nothing and runs no other script than its own: its policy names that by its hash.
+
+    Args:
+        title: of the page, not escaped yet.
+        style: CSS.
+        script: JavaScript.
+        body: HTML that is safe already.
+        asks_server: let the script send requests to the server that the page came from, and to no other.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy += "; connect-src 'self'" if asks_server else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
