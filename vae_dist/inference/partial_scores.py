@@ -20,7 +20,7 @@ from vae_dist.distributed.stoppable import stop_reason
 from vae_dist.errors import UserError
 from vae_dist.inference.image_scores import ScoresSoFar
 
-SAVE_EVERY_S = 30.0
+SAVE_EVERY_S = 10.0
 PER_IMAGE, DONE = "per_image", "done"
 
 
