@@ -21,9 +21,13 @@ from vae_dist.cli import app
 from vae_dist.cli.score import score
 from vae_dist.config import Config, DigitsConfig
 from vae_dist.data import load_dataset
+from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.signals import StopSignals
 from vae_dist.inference import partial_scores, scoring
 from vae_dist.inference.error_sheet import error_map
 from vae_dist.inference.evaluation import evaluate
+from vae_dist.inference.image_scores import ScoresSoFar
+from vae_dist.inference.partial_scores import PartialScores
 from vae_dist.inference.ranking import auroc, average_precision
 from vae_dist.inference.scoring import score_images
 from vae_dist.training import train
@@ -131,6 +135,24 @@ def test_a_scoring_that_was_ended_goes_on(
     assert begun == [range(100, 150)]
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "whole.csv"]
+
+
+def test_scores_are_kept_for_what_they_depend_on_alone(tmp_path: Path) -> None:
+    """Others lie beside them, and a damaged file is as good as none."""
+
+    def kept(k: str) -> tuple[ScoresSoFar, PartialScores]:
+        so_far = ScoresSoFar(torch.zeros(150, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+        return so_far, PartialScores(tmp_path / "scores.csv", {"k": k}, so_far, ProcessGroup(), StopSignals())
+
+    so_far, first = kept("1")
+    so_far.put(1, torch.full((50, 3), 7.0, dtype=torch.float64))
+    assert first.save() == 50
+    found, same = kept("1")
+    assert same.load() == 50
+    assert torch.equal(found.per_image, so_far.per_image)
+    assert kept("2")[1].load() == 0
+    os.truncate(same.path, 200)
+    assert kept("1")[1].load() == 0
 
 
 def score_pictures(pictures: Path, checkpoint: Path, out: Path) -> None:
