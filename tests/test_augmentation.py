@@ -29,7 +29,7 @@ from vae_dist.data.input_images import read_images
 from vae_dist.data.sampler import batch_indices, shard
 from vae_dist.errors import UsageError
 from vae_dist.inference.drawing import to_picture
-from vae_dist.inference.evaluation import targets
+from vae_dist.inference.scoring import targets
 from vae_dist.rng import training_noise, uniforms_by_position
 
 BOTH = Augmentation(flip=True, crop=(3, 2))

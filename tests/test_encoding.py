@@ -5,6 +5,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +18,18 @@ from tests.conftest import program
 from tests.ranks import call_on
 from tests.test_patch_autoencoder import pictures
 from tests.test_reconstruction import model_and_images
-from vae_dist.checkpoint import find_checkpoint
+from vae_dist.checkpoint import find_checkpoint, load_model
 from vae_dist.checkpoint.latents import LatentStatistics, latent_statistics
 from vae_dist.cli import app
-from vae_dist.data import to_unit
+from vae_dist.config import Config, DigitsConfig
+from vae_dist.data import load_dataset, to_unit
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
-from vae_dist.inference import blocks, latent_files
+from vae_dist.inference import blocks, generation, latent_files
+from vae_dist.inference.drawing import to_bytes
 from vae_dist.inference.encoding import latent_moments
 from vae_dist.inference.latent_files import file_ranges, is_written, write_latents
+from vae_dist.training import train
 
 WHOLE = (3, 24, 16)
 SETTINGS = {
@@ -90,6 +94,48 @@ def test_pictures_go_into_latents_and_back(trained_on_photos: Path) -> None:
     assert names == [f"photos/{number:02d}.png" for number in range(24)]
 
 
+def train_on_digits(kind: dict[str, Any], out: str | Path) -> None:
+    """Take a single step, with five images held out."""
+    sections = {
+        "data": {"val_size": 5},
+        "model": kind,
+        "train": {"steps": 1, "batch_size": 4, "micro_batches": 1, "threads": 1},
+    }
+    train(Config.model_validate(sections), out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ({"kind": "mlp", "h_dim": 8, "z_dim": 3}, {"latents": (5, 3)}),
+        (
+            {"kind": "hierarchical", "width": 8, "blocks": 1, "z_dim": 2, "patch": 7, "groups": [1, 2]},
+            {"latents.0": (5, 2, 2, 2), "latents.1": (5, 2, 2, 2), "latents.2": (5, 2, 4, 4)},
+        ),
+    ],
+    ids=["mlp", "hierarchical"],
+)
+def test_latents_without_positions_go_back_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """A group of them is a tensor; decoded, the means are the reconstructions."""
+    monkeypatch.chdir(tmp_path)
+    train_on_digits(kind, "run")
+    for command in (["encode", "--split", "val", "--out", "z.safetensors"], ["decode", "z.safetensors"]):
+        assert app([*command, "--checkpoint", "run"], standalone_mode=False) in (None, 0)
+    assert {name: tuple(z.shape) for name, z in load_file("z.safetensors").items()} == shapes
+    model, images = load_model("run"), load_dataset(DigitsConfig(val_size=5)).images("val", range(5))
+    expected = to_bytes(generation.reconstruct(model, to_unit(images, None)))
+    for number in range(5):
+        assert np.array_equal(pixels(tmp_path / f"decoded/{number:06d}.png"), expected[number, 0].float().numpy())
+
+
+def test_groups_of_latents_have_no_scale_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_on_digits({"kind": "hierarchical", "width": 4, "blocks": 1, "z_dim": 1, "groups": [1]}, tmp_path / "run")
+    assert app(["encode", "--checkpoint", str(tmp_path / "run")], standalone_mode=False) == 2
+    assert "is hierarchical, and its latents have no scale of their own" in capsys.readouterr().err
+
+
 def test_the_figures_of_reconstructions_are_of_whole_images(trained_on_photos: Path) -> None:
     record = json.loads(
         program(
@@ -137,7 +183,7 @@ def test_many_images_make_several_files_of_which_those_that_are_there_stay(
     }
     path = next(iter(files))
     assert not is_written(path, {"draw": "mean"})
-    write_latents(path, torch.zeros(3, 2), {"draw": "mean"})
+    write_latents(path, torch.zeros(3, 2), [(2,)], {"draw": "mean"})
     assert is_written(path, {"draw": "mean"})
     assert not is_written(path, {"draw": "sample"})
     os.truncate(path, 20)

@@ -16,8 +16,10 @@ from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.distributions.likelihoods import Bernoulli, DiscretizedLogisticMixture, Gaussian, Likelihood
 from vae_dist.distributions.priors import Prior, StandardNormal, VampPrior
 from vae_dist.errors import UsageError
-from vae_dist.inference import evaluation
-from vae_dist.inference.evaluation import BLOCK, _chunks_of_noise, chunk_size, evaluate, targets
+from vae_dist.inference import scoring
+from vae_dist.inference.evaluation import evaluate
+from vae_dist.inference.image_scores import BLOCK
+from vae_dist.inference.scoring import _chunks_of_noise, chunk_size, targets
 from vae_dist.models import MLPVAE, FlatModel, LogTerms, Model
 from vae_dist.training import train
 
@@ -172,7 +174,7 @@ def test_the_wider_a_layer_the_fewer_draws_are_scored_together(
 ) -> None:
     hidden = 20
     model = MLPVAE(SHAPE, 2, h_dim=hidden, depth=1, activation="relu", likelihood=Bernoulli(), prior=prior).eval()
-    monkeypatch.setattr(evaluation, "WIDEST_IN_FLIGHT", 7 * BLOCK * hidden)
+    monkeypatch.setattr(scoring, "WIDEST_IN_FLIGHT", 7 * BLOCK * hidden)
     draws = recorded_draws(model, monkeypatch)
     evaluate(model, dataset, "test", k=25)
     assert draws[:5] == [1, 7, 7, 7, 4]
@@ -183,7 +185,7 @@ def test_the_chunk_size_shows_in_no_figure(
     model: LinearGaussian, dataset: ResidentDataset, draws_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = evaluate(model, dataset, "test", k=60)
-    monkeypatch.setattr(evaluation, "WIDEST_IN_FLIGHT", draws_at_once * BLOCK)  # the model has no layers
+    monkeypatch.setattr(scoring, "WIDEST_IN_FLIGHT", draws_at_once * BLOCK)  # the model has no layers
     other = evaluate(model, dataset, "test", k=60)
     assert usual is not None
     assert other is not None

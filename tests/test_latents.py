@@ -89,6 +89,15 @@ def test_without_noise_the_latents_are_those_of_encode(names: Names) -> None:
 
 
 @each_model
+def test_drawn_latents_are_those_that_the_log_terms_are_of(names: Names) -> None:
+    model = scrambled(names, SHAPES["grey"])
+    x, eps = levels(BATCH, SHAPES["grey"]), torch.randn(1, BATCH, model.noise_size)
+    z = model.sample_posterior(x, eps[0].unflatten(1, model.latent_shape))
+    terms = model.log_terms(x, eps)
+    torch.testing.assert_close(model.likelihood.log_prob(x, model.decode(z)[None]), terms.log_px)
+
+
+@each_model
 def test_a_frozen_model_gives_the_same_values(names: Names) -> None:
     model = scrambled(names, SHAPES["grey"])
     x, eps = levels(BATCH, SHAPES["grey"]), torch.randn(2, BATCH, model.noise_size)

@@ -1,6 +1,11 @@
 """Scores of single images add up to the figures of an evaluation, rank the odd ones first, and are written to files."""
 
 import csv
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +15,21 @@ import torch
 import typer
 from PIL import Image
 
+from tests.ranks import call_on
 from vae_dist.checkpoint import load_model
+from vae_dist.cli import app
 from vae_dist.cli.score import score
 from vae_dist.config import Config, DigitsConfig
 from vae_dist.data import load_dataset
+from vae_dist.distributed.process_group import ProcessGroup
+from vae_dist.distributed.signals import StopSignals
+from vae_dist.inference import partial_scores, scoring
 from vae_dist.inference.error_sheet import error_map
-from vae_dist.inference.evaluation import evaluate, score_images
+from vae_dist.inference.evaluation import evaluate
+from vae_dist.inference.image_scores import ScoresSoFar
+from vae_dist.inference.partial_scores import PartialScores
 from vae_dist.inference.ranking import auroc, average_precision
+from vae_dist.inference.scoring import score_images
 from vae_dist.training import train
 
 FIGURES = {"neg_elbo", "nll", "distortion", "rate"}
@@ -67,6 +80,93 @@ def test_a_split_is_written_image_by_image(run: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "scores.npz") as arrays:
         assert arrays["neg_elbo"].tolist() == [float(row["neg_elbo"]) for row in rows]
         assert "k=2; dynamic binarization" in str(arrays["protocol"])
+
+
+def ended_in_the_second_block(patch: pytest.MonkeyPatch, end: Callable[[], None]) -> list[range]:
+    """Call a function in the midst of the second block that is scored from here on; return all that are begun."""
+    begun: list[range] = []
+    score_block = scoring._in_parts
+
+    def scored(score: Any, block: range, at_once: int) -> Any:
+        begun.append(block)
+        if len(begun) == 2:
+            end()
+        return score_block(score, block, at_once)
+
+    patch.setattr(scoring, "_in_parts", scored)
+    return begun
+
+
+def be_killed() -> None:
+    raise SystemExit(137)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (partial(os.kill, os.getpid(), signal.SIGTERM), 75),
+        (partial(os.kill, os.getpid(), signal.SIGINT), 130),
+        (be_killed, 137),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "kill -9"],
+)
+def test_a_scoring_that_was_ended_goes_on(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    end: Callable[[], None],
+    code: int,
+) -> None:
+    """The first of two blocks is kept, and all ends in the same bytes."""
+    command = ["score", "--split", "val", "--k", "2", "--checkpoint", str(run), "--out"]
+    assert app([*command, str(tmp_path / "whole.csv")], standalone_mode=False) in (None, 0)
+    out = tmp_path / "scores.csv"
+    monkeypatch.setattr(partial_scores, "SAVE_EVERY_S", 0)
+    with monkeypatch.context() as patch:
+        ended_in_the_second_block(patch, end)
+        with suppress(SystemExit):
+            assert app([*command, str(out)], standalone_mode=False) == code
+    (kept,) = tmp_path.glob("scores.csv.partial-*")
+    assert not out.exists()
+    begun = ended_in_the_second_block(monkeypatch, be_killed)
+    assert app([*command, str(out)], standalone_mode=False) in (None, 0)
+    assert f"{kept}: goes on after 100 of 150 images" in capsys.readouterr().out
+    assert begun == [range(100, 150)]
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "whole.csv"]
+
+
+def test_scores_are_kept_for_what_they_depend_on_alone(tmp_path: Path) -> None:
+    """Others lie beside them, and a damaged file is as good as none."""
+
+    def kept(k: str) -> tuple[ScoresSoFar, PartialScores]:
+        so_far = ScoresSoFar(torch.zeros(150, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+        return so_far, PartialScores(tmp_path / "scores.csv", {"k": k}, so_far, ProcessGroup(), StopSignals())
+
+    so_far, first = kept("1")
+    so_far.put(1, torch.full((50, 3), 7.0, dtype=torch.float64))
+    assert first.save() == 50
+    found, same = kept("1")
+    assert same.load() == 50
+    assert torch.equal(found.per_image, so_far.per_image)
+    assert kept("2")[1].load() == 0
+    os.truncate(same.path, 200)
+    assert kept("1")[1].load() == 0
+
+
+def score_pictures(pictures: Path, checkpoint: Path, out: Path) -> None:
+    """Score on each of some processes."""
+    score([pictures], k=2, out=out, worst=3, checkpoint=checkpoint)
+
+
+def test_scores_are_the_same_on_any_number_of_processes(run: Path, folders: Path, tmp_path: Path) -> None:
+    """Byte for byte, though two of the three have nothing to score."""
+    for processes in (1, 3):
+        out = tmp_path / str(processes) / "scores.npz"
+        call_on(processes, tmp_path / f"{processes}.log", score_pictures, folders, run, out)
+    for name in ("scores.npz", "scores-worst.png"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes()
 
 
 def test_pictures_are_ranked_by_folder_and_the_worst_drawn(

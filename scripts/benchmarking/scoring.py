@@ -10,7 +10,9 @@ from benchmarking.loops import RoundByRound
 from benchmarking.settings import DIGITS_SHAPE, Setting
 from vae_dist.data import ResidentDataset, load_dataset
 from vae_dist.distributed.rendezvous import join_process_group
-from vae_dist.inference.evaluation import BLOCK, chunk_size, evaluate
+from vae_dist.inference.evaluation import evaluate
+from vae_dist.inference.image_scores import BLOCK
+from vae_dist.inference.scoring import chunk_size
 from vae_dist.models import FlatModel, initial_model
 
 IMAGES, DRAWS = 2 * BLOCK, 500

@@ -34,13 +34,14 @@ def decode(
     model = load_on_device(found)
     if isinstance(model, SpatialModel):
         model = model.for_images(found.rule.height, found.rule.width)
-    z, how = read_latents(latents, model.latent_shape)
+    z, how = read_latents(latents, model.group_shapes)
     shift, factor = scale_of(how)
     if not factor:
         raise UserError(f"{latents} has a scale of 0, which can't be taken back.")
     device = next(model.parameters()).device
     origin = Origin.of(found, "decode")
-    for number, block in enumerate((z / factor + shift).to(device).split(size := block_size(*model.image_shape[1:]))):
+    z = (z / factor + shift).unflatten(1, model.latent_shape).to(device)
+    for number, block in enumerate(z.split(size := block_size(*model.image_shape[1:]))):
         for place, image in enumerate(to_bytes(generation.decode(model, block)), start=number * size):
             save_picture(out / f"{place:06d}.png", to_picture(image), origin.metadata())
     print(printable(f"{out}: {len(z):,} pictures, {origin}"))

@@ -94,6 +94,7 @@ def _encode(
         with process_group.lost_peer_errors("The same command goes on."):
             found = on_all_ranks(process_group, partial(open_checkpoint, None, checkpoint, best=best))
             if scaled or not (pictures or split):
+                _check_scale(found)
                 statistics = _measure(process_group, found, signals)
                 scale = (statistics.shift_factor, statistics.scaling_factor)
                 print(printable(f"{found.run}: shift_factor {scale[0]:.6g}, scaling_factor {scale[1]:.6g}"))
@@ -102,6 +103,21 @@ def _encode(
                 _write(process_group, found, images, out, scale or (0.0, 1.0), seed, signals)
     finally:
         process_group.close()
+
+
+def _check_scale(checkpoint: "Checkpoint") -> None:
+    """Refuse to measure one scale of latents that have a prior each.
+
+    Raises:
+        UsageError: the model is hierarchical.
+    """
+    from vae_dist.config import HierarchicalConfig
+
+    if isinstance(checkpoint.config.model, HierarchicalConfig):
+        raise UsageError(
+            f"{checkpoint.run} is hierarchical, and its latents have no scale of their own: the prior of a group "
+            "depends on the groups above. Give pictures or --split, without --scaled."
+        )
 
 
 def _model(process_group: "ProcessGroup", checkpoint: "Checkpoint") -> "Model":
@@ -198,8 +214,9 @@ def _write(
                 continue
             blocks = [part[start : start + step] for start in range(0, len(part), step)]
             latents = [encode_block(model, images.read(b), b, sample_as=draw, seed=seed or 0) for b in blocks]
-            write_latents(path, (torch.cat(latents) - scale[0]) * scale[1], how)
+            write_latents(path, (torch.cat(latents) - scale[0]) * scale[1], model.group_shapes, how)
 
     all_ranks_or_stop(write, process_group, signals)
     for path, part in files.items():
-        print(printable(f"{path}: {len(part):,} of {images.source}, {'×'.join(map(str, model.latent_shape))} each"))
+        shapes = " + ".join("×".join(map(str, shape)) for shape in model.group_shapes)
+        print(printable(f"{path}: {len(part):,} of {images.source}, {shapes} each"))

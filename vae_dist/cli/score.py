@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from vae_dist.cli.errors import handle_errors
-from vae_dist.cli.evaluate import TARGETS, keep_pace, scoring_progress
+from vae_dist.cli.evaluate import TARGETS, scoring_progress
 from vae_dist.cli.options import Best, Debug, ModelPath, Seed, on_all_ranks, open_checkpoint
 from vae_dist.cli.terminal import plain_table, table_console
 from vae_dist.cli.written import print_written
+from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.printable import one_line, printable
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
     from vae_dist.data import Dataset
     from vae_dist.distributed.process_group import ProcessGroup
-    from vae_dist.inference.image_scores import ImageScores
+    from vae_dist.inference.image_scores import ImageScores, ScoresSoFar
+    from vae_dist.inference.partial_scores import PartialScores
     from vae_dist.models import Model
 
 MOST_WORST = 1000  # in one picture
@@ -34,6 +36,7 @@ class Images(NamedTuple):
         dataset: with the images.
         split: of the dataset.
         names: of each image.
+        digest: of all images.
         folders: of each image, where they are pictures.
     """
 
@@ -41,6 +44,7 @@ class Images(NamedTuple):
     dataset: "Dataset"
     split: str
     names: Sequence[str]
+    digest: str
     folders: Sequence[str] = ()
 
 
@@ -68,23 +72,76 @@ def score(
 
     Each row has −ELBO, importance-weighted NLL, distortion and rate, in nats.
     Of pictures in several folders it says how well the −ELBO tells each
-    folder from the others: AUROC and average precision.
+    folder from the others: AUROC and average precision. A command that was
+    stopped or killed goes on when it is given again.
     """
-    from vae_dist.distributed.rendezvous import join_process_group
     from vae_dist.inference.score_files import check_suffix
 
     check_suffix(out)
     if bool(pictures) == bool(split):
         raise UsageError("Give pictures to score, or --split val for those of the run; a run goes after --checkpoint.")
+    with StopSignals() as signals:
+        try:
+            _score_and_write(pictures or [], split, k, seed, out, worst, checkpoint, signals, best=best)
+        except Stopped as stopped:
+            print("Stopped. The same command goes on.")
+            raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+
+
+def _score_and_write(
+    pictures: Sequence[Path],
+    split: str | None,
+    k: int,
+    seed: int,
+    out: Path,
+    worst: int,
+    checkpoint: Path | None,
+    signals: StopSignals,
+    *,
+    best: bool,
+) -> None:
+    """Score the images on all processes together, and write what is asked for.
+
+    Raises:
+        Stopped: a signal came to any process.
+    """
+    from vae_dist.distributed.rendezvous import join_process_group
+    from vae_dist.distributed.stoppable import all_ranks_or_stop
+    from vae_dist.inference.image_scores import ScoresSoFar
+    from vae_dist.inference.partial_scores import PartialScores
+
     process_group = join_process_group()
     try:
-        with process_group.lost_peer_errors("Score again."):
+        with process_group.lost_peer_errors("The same command goes on."):
             found = on_all_ranks(process_group, partial(open_checkpoint, None, checkpoint, best=best))
-            images = process_group.all_ranks_or_raise(partial(_images, found, pictures or [], split, process_group))
-            scores = _score(process_group, images, k, seed)
+            images = all_ranks_or_stop(partial(_images, found, pictures, split, process_group), process_group, signals)
+            so_far = ScoresSoFar.none(images.model, len(images.names))
+            depends_on = _conditions(found, images, k, seed)
+            kept = PartialScores(out, depends_on, so_far, process_group, signals)
+            scores = _score(process_group, images, k, seed, so_far, kept, signals)
             process_group.on_rank_zero(partial(_write, found, images, scores, out, k=k, seed=seed, worst=worst))
+            process_group.on_rank_zero(kept.remove)
     finally:
         process_group.close()
+
+
+def _conditions(checkpoint: "Checkpoint", images: Images, k: int, seed: int) -> dict[str, str]:
+    """Return all that the scores depend on; noise and the last bits are a device's and a torch's own."""
+    import torch
+
+    from vae_dist import __version__
+    from vae_dist.checkpoint.format import MANIFEST
+    from vae_dist.checkpoint.tensor_file import sha256
+
+    return {
+        "checkpoint": sha256(checkpoint.path / MANIFEST),
+        "images": images.digest,
+        "k": str(k),
+        "seed": str(seed),
+        "device": next(images.model.parameters()).device.type,
+        "torch": torch.__version__,
+        "vae-dist": __version__,
+    }
 
 
 def _images(
@@ -93,7 +150,7 @@ def _images(
     """Load the model and find the images: of a split as `evaluate` scores them, pictures as `reconstruct` fits them."""
     from vae_dist.checkpoint.model import model_of
     from vae_dist.data import load_dataset
-    from vae_dist.data.picture_list import PICTURES, ListedPictures, folders_of, pictures_below
+    from vae_dist.data.picture_list import PICTURES, ListedPictures, fingerprint, folders_of, pictures_below
     from vae_dist.models.spatial import SpatialModel
 
     model, rule = model_of(checkpoint).to(process_group.device), checkpoint.rule
@@ -101,17 +158,33 @@ def _images(
         dataset = load_dataset(checkpoint.config.data)
         checkpoint.check_dataset(dataset, split)
         names = [f"{split}/{index}" for index in range(dataset.size(split))]
-        return Images(model, dataset.to(process_group.device), split, names)
+        return Images(model, dataset.to(process_group.device), split, names, dataset.digest(split))
     if isinstance(model, SpatialModel):
         model = model.for_images(rule.height, rule.width)
     paths = pictures_below(pictures)
     listed = ListedPictures(paths, model.image_shape, rule, checkpoint.config.data.binarize, process_group.device)
-    return Images(model, listed, PICTURES, [str(path) for path in paths], folders_of(paths))
+    return Images(model, listed, PICTURES, [str(path) for path in paths], fingerprint(paths), folders_of(paths))
 
 
-def _score(process_group: "ProcessGroup", images: Images, k: int, seed: int) -> "ImageScores":
-    from vae_dist.inference.evaluation import score_images
+def _score(
+    process_group: "ProcessGroup",
+    images: Images,
+    k: int,
+    seed: int,
+    so_far: "ScoresSoFar",
+    kept: "PartialScores",
+    signals: StopSignals,
+) -> "ImageScores":
+    """Score the images that are not done yet.
 
+    Raises:
+        Stopped: a signal came to any process; what is done is saved.
+    """
+    from vae_dist.distributed.stoppable import stop_reason
+    from vae_dist.inference.scoring import score_images
+
+    if done := kept.load():
+        print(printable(f"{kept.path}: goes on after {done:,} of {len(images.names):,} images"))
     with scoring_progress(len(images.names), visible=process_group.is_rank_zero) as on_progress:
         scores = score_images(
             images.model,
@@ -120,10 +193,14 @@ def _score(process_group: "ProcessGroup", images: Images, k: int, seed: int) -> 
             k=k,
             seed=seed,
             process_group=process_group,
-            should_stop=lambda: keep_pace(process_group),
+            so_far=so_far,
+            signals=signals,
+            should_stop=kept.should_stop,
             on_progress=on_progress,
         )
-    assert scores is not None  # noqa: S101 - nobody stops it
+    if scores is None:
+        print(printable(f"{kept.path}: {kept.save():,} of {len(images.names):,} images are scored"))
+        raise Stopped(stop_reason(process_group, signals) or "preempted")
     return scores
 
 

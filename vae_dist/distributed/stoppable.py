@@ -47,6 +47,13 @@ def all_ranks_or_stop(work: Callable[[], Result], process_group: ProcessGroup, s
     return process_group.all_ranks_or_raise(outcome)
 
 
+def stop_reason(process_group: ProcessGroup, signals: StopSignals) -> StopReason | None:
+    """Return why any process was asked to stop, on all alike; None where none was."""
+    flags = torch.tensor([float(signals.reason == reason) for reason in REASONS])
+    process_group.all_reduce(flags)
+    return next((reason for reason, count in zip(REASONS, flags.tolist(), strict=True) if count), None)
+
+
 class _Watch:
     """Exchanges the processes' signals, until all are done."""
 

@@ -84,12 +84,13 @@ def encode_block(
     """
     device = next(model.parameters()).device
     step = block_size(*model.image_shape[1:])
-    posterior = model.encode(filled_up(to_unit(images.to(device), None), step))
-    z = posterior.mu[: len(images)]
-    if sample_as is not None:
+    x = filled_up(to_unit(images.to(device), None), step)
+    if sample_as is None:
+        z = model.encode(x).mu
+    else:
         eps = normals_by_index(sample_as, seed, indices, model.latent_shape, device)
-        z = z + posterior.sigma[: len(images)] * eps
-    return z.float().cpu()
+        z = model.sample_posterior(x, filled_up(eps, step))
+    return z[: len(images)].float().cpu()
 
 
 def _by_channel(z: Float[Tensor, "n *latent"]) -> Float64[Tensor, "n c positions"]:

@@ -1,40 +1,25 @@
 """Evaluation of a model on a split: −ELBO, importance-weighted NLL and active units, with standard errors.
 
-Images are scored in fixed blocks and draws in fixed chunks, with noise keyed by the image's index; the values of each
-image are collected from all processes and added up exactly. So a figure depends neither on the number of processes nor
-on which of them scored what, and the memory it takes doesn't grow with k. A CUDA device draws its own noise, other than
-a CPU's, and figures on both agree within their Monte-Carlo error.
+The figures of single images are added up exactly, so that no order of addition shows.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
-from torch import Tensor, nn
+from jaxtyping import Float64
+from torch import Tensor
 
 from vae_dist.config import Binarization
-from vae_dist.data import Dataset, to_unit
-from vae_dist.data.sampler import shard
+from vae_dist.data import Dataset
 from vae_dist.distributed.process_group import ProcessGroup
-from vae_dist.inference.image_scores import ImageScores, has_likelihood
-from vae_dist.models import ImageShape, Model
-from vae_dist.rng import CPU, normals_by_index, uniforms_by_index
+from vae_dist.inference.image_scores import ImageScores, blocks_of, has_likelihood
+from vae_dist.inference.scoring import ScoringPrecision, score_images
+from vae_dist.models import Model
 
-BLOCK = 100  # images whose noise is drawn and whose figures are added up together
-IMAGE_NUMBERS_AT_ONCE = 1 << 21  # of pixels and channels; of larger images fewer are scored together than a block has
-MAX_CHUNK = 50  # draws of z an image scored together
-PIXELS_IN_FLIGHT = 1 << 22  # larger images take fewer draws at a time
-MAX_NORMALS = 1 << 13  # an image, drawn whole even where fewer are used
-# Numbers in the widest layer. Beyond, convolutions took 1.4 to 1.8 times as long on a CPU; a GPU has memory for more.
-WIDEST_IN_FLIGHT, WIDEST_IN_FLIGHT_ON_CUDA = 6_000_000, 100_000_000
 ACTIVE_VARIANCE = 1e-2  # Burda et al., arXiv:1509.00519, section 5.1
-DISTORTION, NLL, RATES = range(3)  # columns of per-image results; the last is the first of many
-
-ScoringPrecision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ def evaluate(
         seed: of the noise, which is a function of it and the image's index.
         precision: what the networks compute in. Either way the figures are bounds: of the model as computed so.
         process_group: the processes that share the work; all of them get the result.
-        should_stop: called after every block, on all processes alike; true ends the evaluation.
+        should_stop: called before every block, on all processes alike; true ends the evaluation.
         on_progress: called now and then with the number of images that were scored so far.
 
     Returns:
@@ -95,6 +80,7 @@ def evaluate(
     Raises:
         UsageError: the dataset has no such split.
     """
+    moments = torch.zeros(blocks_of(dataset.size(split)), 2, model.latent_size, dtype=torch.float64)
     scores = score_images(
         model,
         dataset,
@@ -105,141 +91,18 @@ def evaluate(
         process_group=process_group,
         should_stop=should_stop,
         on_progress=on_progress,
+        on_moments=moments.__setitem__,
     )
-    return None if scores is None else _summarize(model, dataset, split, k, seed, precision, scores)
+    (process_group or ProcessGroup()).all_reduce(moments)
+    if scores is None:
+        return None
+    return _summarize(model, dataset, split, k, seed, precision, scores, active_units(moments, dataset.size(split)))
 
 
-def score_images(
-    model: Model,
-    dataset: Dataset,
-    split: str,
-    *,
-    k: int = 1,
-    seed: int = 0,
-    precision: ScoringPrecision = "fp32",
-    process_group: ProcessGroup | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> ImageScores | None:
-    """Score each image of a split; arguments and errors as for `evaluate`, whose figures are the means of these."""
-    group = process_group or ProcessGroup()
-    size = dataset.size(split)
-    blocks = [range(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
-    mine = shard(len(blocks), group.rank, group.size)
-    per_image = torch.zeros(size, RATES + model.latent_groups, dtype=torch.float64)
-    moments: dict[int, Float64[Tensor, "2 z"]] = {}
-    with torch.no_grad(), computing_in(precision, model), model.frozen():
-        score = partial(_score_block, model, dataset, split, k=k, seed=seed, draws_at_once=_draws_at_once(model))
-        at_once = max(1, min(BLOCK, IMAGE_NUMBERS_AT_ONCE // math.prod(model.image_shape)))
-        for turn in range(math.ceil(len(blocks) / group.size)):  # as many for everyone, so that all stop together
-            if should_stop():
-                return None
-            if turn < len(mine):
-                block = blocks[mine[turn]]
-                per_image[block.start : block.stop], moments[mine[turn]] = _in_parts(score, block, at_once)
-            on_progress(min(size, (turn + 1) * group.size * BLOCK))
-    group.all_reduce(per_image)
-    variance = _variance_of_means(moments, len(blocks), size, model.latent_size, group)
-    active_units = int((variance > ACTIVE_VARIANCE).sum())
-    return ImageScores(per_image[:, DISTORTION], per_image[:, NLL], per_image[:, RATES:], active_units)
-
-
-def chunk_size(image_shape: ImageShape, noise_size: int) -> int:
-    """Return for how many draws of z an image noise is drawn together; no more are scored together."""
-    by_pixels = PIXELS_IN_FLIGHT // (BLOCK * math.prod(image_shape))
-    return max(1, min(MAX_CHUNK, by_pixels, MAX_NORMALS // noise_size))
-
-
-def _draws_at_once(model: Model) -> int:
-    """Return how many draws of z an image are scored together, for which the widest layer's outputs leave room."""
-    sizes: list[int] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, inputs, outputs: sizes.append(outputs.numel()))
-        for layer in model.modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    ]
-    parameter = next(model.parameters())
-    model.log_terms(parameter.new_zeros(1, *model.image_shape), parameter.new_zeros(1, 1, model.noise_size))
-    for hook in hooks:
-        hook.remove()
-    widest = WIDEST_IN_FLIGHT_ON_CUDA if parameter.is_cuda else WIDEST_IN_FLIGHT
-    return max(1, min(MAX_CHUNK, widest // (BLOCK * max(sizes, default=1))))
-
-
-def targets(dataset: Dataset, split: str, indices: range, seed: int) -> Float[Tensor, "n c h w"]:
-    """Return the likelihood's targets: under dynamic binarization, one draw for each seed and image."""
-    images = dataset.images(split, indices)
-    if dataset.binarization != "dynamic":
-        return to_unit(images, None)
-    device = images.device
-    purpose = f"binarization of {split}"
-    uniforms = uniforms_by_index(purpose, seed, indices, images.shape[1:], device, draw_on=_at_home(device))
-    return to_unit(images, uniforms)
-
-
-def _at_home(device: torch.device) -> torch.device:
-    """Return where noise is drawn and figures are summed for a device: there on CUDA, else on the CPU."""
-    return device if device.type == "cuda" else CPU
-
-
-def computing_in(precision: ScoringPrecision, model: Model) -> torch.autocast:
-    """Return the context in which a model computes in a precision."""
-    device = next(model.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
-
-
-def _in_parts(
-    score: Callable[[range], tuple[Tensor, Tensor]], block: range, at_once: int
-) -> tuple[Float64[Tensor, "n columns"], Float64[Tensor, "2 z"]]:
-    """Score a block a part at a time; nothing in an image's figures depends on the others."""
-    parts = [block[start : start + at_once] for start in range(0, len(block), at_once)]
-    scores, moments = zip(*map(score, parts), strict=True)
-    return torch.cat(scores), torch.stack(moments).sum(0)
-
-
-def _score_block(
-    model: Model, dataset: Dataset, split: str, block: range, *, k: int, seed: int, draws_at_once: int
-) -> tuple[Float64[Tensor, "n columns"], Float64[Tensor, "2 z"]]:
-    x = targets(dataset, split, block, seed)
-    home = _at_home(x.device)  # on a GPU, or every part would wait for the one before
-    distortion = torch.zeros(len(block), dtype=torch.float64, device=home)
-    rates = torch.zeros(len(block), model.latent_groups, dtype=torch.float64, device=home)
-    log_sum_weights = torch.full_like(distortion, -math.inf)
-    for eps in _chunks_of_noise(model, split, block, k, seed, x.device):
-        for part in eps.split(draws_at_once):
-            terms = model.log_terms(x, part)
-            share = len(part) / k
-            distortion -= share * terms.log_px.to(home).double().mean(0)
-            rates += share * terms.rate.to(home).double()
-            log_sum_weights = torch.logaddexp(log_sum_weights, terms.log_weights().to(home).double().logsumexp(0))
-    means = model.encode(x).mu.flatten(1).to(home).double()
-    scores = torch.stack([distortion, math.log(k) - log_sum_weights], dim=1)
-    moments = torch.stack([means.sum(0), means.square().sum(0)])
-    return torch.cat([scores, rates], dim=1).cpu(), moments.cpu()
-
-
-def _chunks_of_noise(
-    model: Model, split: str, block: range, k: int, seed: int, device: torch.device
-) -> Iterator[Float[Tensor, "samples batch noise"]]:
-    """Draw noise for k draws an image in chunks; a chunk is drawn whole, so that fewer draws are the first of more."""
-    chunk = chunk_size(model.image_shape, model.noise_size)
-    for number, start in enumerate(range(0, k, chunk)):
-        purpose = f"evaluation of {split}, chunk {number}"
-        shape = (chunk, model.noise_size)
-        eps = normals_by_index(purpose, seed, block, shape, device, draw_on=_at_home(device))
-        yield eps[:, : k - start].transpose(0, 1).contiguous()
-
-
-def _variance_of_means(
-    moments: dict[int, Float64[Tensor, "2 z"]], blocks: int, size: int, latent_size: int, group: ProcessGroup
-) -> Float64[Tensor, " z"]:
-    """Return Var_x E[z|x] of every latent dimension, from the sums of each block, added in the order of the blocks."""
-    collected = torch.zeros(blocks, 2, latent_size, dtype=torch.float64)
-    for number, block in moments.items():
-        collected[number] = block
-    group.all_reduce(collected)
-    first, second = (collected.sum(0) / size).unbind()
-    return second - first.square()
+def active_units(moments: Float64[Tensor, "blocks 2 z"], images: int) -> int:
+    """Return how many latent dimensions have Var_x E[z|x] > 0.01, from the sums of blocks, added in their order."""
+    first, second = (moments.sum(0) / images).unbind()
+    return int((second - first.square() > ACTIVE_VARIANCE).sum())
 
 
 def mean_and_error(values: Float64[Tensor, " n"]) -> tuple[float, float | None]:
@@ -262,6 +125,7 @@ def _summarize(
     seed: int,
     precision: ScoringPrecision,
     scores: ImageScores,
+    active: int,
 ) -> EvalResult:
     neg_elbo, neg_elbo_se = mean_and_error(scores.neg_elbo)
     nll, nll_se = mean_and_error(scores.nll)
@@ -283,6 +147,6 @@ def _summarize(
         nll=None if cross_entropy else nll,
         nll_se=None if cross_entropy else nll_se,
         bits_per_dim=None if cross_entropy else bits_per_dim,
-        active_units=scores.active_units,
+        active_units=active,
         latent_units=model.latent_size,
     )

@@ -1,15 +1,19 @@
 """Files of latents: safetensors with one tensor, `latents`, and how it was made as metadata.
 
+Of a model with several groups of latents they hold a tensor a group, `latents.0` and so on from the top.
+
 Many images are split over files of equal numbers, latents-00001-of-00004.safetensors and so on. A file that is there
 and was made in the same way is left as it is, so that a command that was stopped goes on.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,6 +23,7 @@ from vae_dist.errors import UserError
 
 LATENTS = "latents"
 IMAGES_A_FILE = 4096
+Groups = Sequence[tuple[int, ...]]  # the shapes of the groups of latents, from the top
 
 
 def file_ranges(path: Path, images: int) -> dict[Path, range]:
@@ -39,29 +44,49 @@ def is_written(path: Path, how: Mapping[str, str]) -> bool:
         return False
 
 
-def write_latents(path: Path, latents: Float[Tensor, "n *latent"], how: Mapping[str, str]) -> None:
+def write_latents(path: Path, latents: Float[Tensor, "n *latent"], groups: Groups, how: Mapping[str, str]) -> None:
     """Write latents, replacing a file that is there in one step.
+
+    Args:
+        path: of the file.
+        latents: of all groups, one after another.
+        groups: the shape of each.
+        how: they were made, as metadata.
 
     Raises:
         UserError: it can't be written.
     """
-    content = safetensors.torch.save({LATENTS: latents.contiguous()}, dict(how))
+    parts = latents.flatten(1).split([math.prod(shape) for shape in groups], dim=1)
+    tensors = {
+        name: part.unflatten(1, shape).contiguous()
+        for (name, shape), part in zip(_by_name(groups).items(), parts, strict=True)
+    }
+    content = safetensors.torch.save(tensors, dict(how))
     try:
         replace_file(path, content)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
 
 
-def read_latents(path: Path, latent_shape: tuple[int, ...]) -> tuple[Float[Tensor, "n *latent"], dict[str, str]]:
-    """Read latents of a shape, and how they were made.
+def read_latents(path: Path, groups: Groups) -> tuple[Float[Tensor, "n all"], dict[str, str]]:
+    """Read latents, those of all groups in one row an image, and how they were made.
+
+    Args:
+        path: of the file.
+        groups: the shape of each group that it has to have.
 
     Raises:
         UserError: the file can't be read, or holds something else.
     """
-    spec = read_specs(path).get(LATENTS)
-    if spec is None or spec.shape[1:] != latent_shape or not spec.dtype.is_floating_point:
-        raise UserError(f"{path} has no tensor {LATENTS} of shape (n, {', '.join(map(str, latent_shape))}).")
-    return read_tensors(path)[LATENTS].float(), _metadata(path)
+    specs, names = read_specs(path), _by_name(groups)
+    for name, shape in names.items():
+        spec = specs.get(name)
+        if spec is None or spec.shape[1:] != shape or not spec.dtype.is_floating_point:
+            raise UserError(f"{path} has no tensor {name} of shape (n, {', '.join(map(str, shape))}).")
+    tensors = read_tensors(path, names)
+    if len({len(part) for part in tensors.values()}) > 1:
+        raise UserError(f"{path} has more latents of one group than of another.")
+    return torch.cat([tensors[name].float().flatten(1) for name in names], dim=1), _metadata(path)
 
 
 def scale_of(how: Mapping[str, str]) -> tuple[float, float]:
@@ -75,6 +100,13 @@ def scale_of(how: Mapping[str, str]) -> tuple[float, float]:
         return float(shift), float(factor)
     except (ValueError, TypeError) as error:
         raise UserError("The latents' metadata have no scale that is one.") from error
+
+
+def _by_name(groups: Groups) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each group by the name of its tensor."""
+    if len(groups) == 1:
+        return {LATENTS: groups[0]}
+    return {f"{LATENTS}.{number}": shape for number, shape in enumerate(groups)}
 
 
 def _metadata(path: Path) -> dict[str, str]:

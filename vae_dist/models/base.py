@@ -59,7 +59,6 @@ class Model(nn.Module, ABC):
         noise_size: standard normals that one posterior draw of all latents takes.
         prior_noise_size: standard normals that one prior draw takes.
         latent_shape: of an image's latents, flat (z,) or spatial (c, h, w).
-        latent_groups: groups of latents, from the top.
         starts_from_images: its first weights are a function of training images, see `start_from`.
     """
 
@@ -68,7 +67,6 @@ class Model(nn.Module, ABC):
     noise_size: int
     prior_noise_size: int
     latent_shape: tuple[int, ...]
-    latent_groups: int = 1
     starts_from_images: bool = False
 
     @property
@@ -77,9 +75,19 @@ class Model(nn.Module, ABC):
         return math.prod(self.latent_shape)
 
     @property
+    def group_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shape of each group of latents, from the top; `latent_shape` holds them one after another."""
+        return (self.latent_shape,)
+
+    @property
     def group_sizes(self) -> tuple[int, ...]:
         """Return the number of latent dimensions of each group, from the top."""
-        return (self.latent_size,)
+        return tuple(map(math.prod, self.group_shapes))
+
+    @property
+    def latent_groups(self) -> int:
+        """Return the number of groups of latents."""
+        return len(self.group_shapes)
 
     @abstractmethod
     def log_terms(
@@ -93,6 +101,12 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def encode(self, x: Float[Tensor, "batch c h w"]) -> DiagonalGaussian:
         """Return the posterior q(z|x), of shape (batch, *latent_shape)."""
+
+    def sample_posterior(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "batch *latent"]
+    ) -> Float[Tensor, "batch *latent"]:
+        """Draw latents for each image from its posterior, given standard normal noise."""
+        return self.encode(x).rsample(eps)
 
     @abstractmethod
     def decode(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch p h w"]:

@@ -112,12 +112,11 @@ class HierarchicalVAE(Model):
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self.noise_size = self.prior_noise_size = sum(self._sizes)
         self.latent_shape = (self.noise_size,)
-        self.latent_groups = len(levels)
 
     @property
-    def group_sizes(self) -> tuple[int, ...]:
-        """Return the number of latent dimensions of each group, from the top."""
-        return tuple(self._sizes)
+    def group_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return latent channels, rows and columns of each group, from the top."""
+        return tuple(self._shapes)
 
     def log_terms(
         self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "samples batch noise"], *, elbo_only: bool = False
@@ -159,6 +158,20 @@ class HierarchicalVAE(Model):
         self._go_down(x.shape[0], infer)
         mu, sigma = (torch.cat([part.flatten(1) for part in parts], dim=1) for parts in zip(*posteriors, strict=True))
         return DiagonalGaussian(mu, sigma)
+
+    def sample_posterior(
+        self, x: Float[Tensor, "batch c h w"], eps: Float[Tensor, "batch z"]
+    ) -> Float[Tensor, "batch z"]:
+        """Draw latents for each image group by group, each given those above it."""
+        features, noise = self._features(x), self._per_group(eps)
+        drawn: list[Tensor] = []
+
+        def infer(group: LatentGroup, prior: DiagonalGaussian, state: Tensor) -> Tensor:
+            drawn.append(group.posterior(prior, state, features[group.level]).rsample(noise[group.number]))
+            return drawn[-1]
+
+        self._go_down(len(x), infer)
+        return torch.cat([z.flatten(1) for z in drawn], dim=1)
 
     def sample_prior(self, noise: Float[Tensor, "batch noise"], temperature: float) -> Float[Tensor, "batch z"]:
         """Turn standard normal noise into latents drawn from the prior, group by group."""

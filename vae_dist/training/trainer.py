@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Literal
 
-import torch
-
 from vae_dist.checkpoint import Snapshot, Window
 from vae_dist.config import Config
 from vae_dist.data.loader import Batch
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import REASONS, StopReason, StopSignals
+from vae_dist.distributed.stoppable import stop_reason
 from vae_dist.errors import UserError
 from vae_dist.inference.evaluation import EvalResult, evaluate
 from vae_dist.models import Model
@@ -229,9 +228,7 @@ class Trainer:
 
     def _should_stop(self) -> bool:
         """Return whether any process was asked to stop."""
-        flags = torch.tensor([float(self._signals.reason == reason) for reason in REASONS])
-        self._group.all_reduce(flags)
-        self._heed(dict(zip(REASONS, flags.tolist(), strict=True)))
+        self._stop = stop_reason(self._group, self._signals) or self._stop
         return self._stop is not None
 
     def _heed(self, counts: Mapping[StopReason, float]) -> None:
