@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarking import autoencoders
 from benchmarking import gpu as gpu_section
+from benchmarking.autoencoders import setting_on_crops
 from benchmarking.floor import Floor
 from benchmarking.loops import Bare, ClassicVAE, Loop, OurNetwork, Ours
 from benchmarking.rivals import Diffusers, Tutorial
@@ -80,8 +80,9 @@ def test_the_bare_loop_learns(setting: Setting) -> None:
 def test_the_loop_around_diffusers_has_the_network_and_the_loss_of_ours(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     keys = {"channels": [4, 4], "z_dim": 2, "layers": 1, "norm_groups": 2, "attention": False}
-    setting = replace(
-        autoencoders._setting(tmp_path),
+    setting = setting_on_crops(
+        "kl-f8-small",
+        tmp_path,
         model={"kind": "autoencoder-kl", **keys, "likelihood": {"kind": "laplace", "scale": 0.05}},
         batch_size=8,
         steps=1,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vae_dist.config import PatchAdversaryConfig
 from vae_dist.losses.base import Loss
 from vae_dist.losses.discriminator import PatchDiscriminator
-from vae_dist.losses.penalized import Penalty, Rebuilt
+from vae_dist.losses.penalized import Penalty, Rebuilt, linearized
 from vae_dist.optim.schedules import Scheduled
 
 WON = 0.1  # of the loss of a discriminator that guesses
@@ -56,8 +56,11 @@ class AdversarialPenalty(Penalty):
         if not self._begun:
             return loss
         frozen = {name: parameter.detach() for name, parameter in self._discriminator.named_parameters()}
-        scores: Tensor = functional_call(self._discriminator, frozen, (rebuilt.reconstructions,))
-        told = _fooling_loss(self._config.loss, scores)
+
+        def penalty(reconstructions: Tensor) -> Tensor:
+            return _fooling_loss(self._config.loss, functional_call(self._discriminator, frozen, (reconstructions,)))
+
+        told = linearized(penalty, rebuilt.reconstructions)
         ratio = self._norm(loss.loss, rebuilt) / self._norm(told, rebuilt).clamp(min=SMALLEST_NORM)
         weighted = self._weight * told * (ratio if self._config.balance == "adaptive" else 1)
         return Loss(loss.loss + weighted, {**loss.metrics, "gradient_ratio": ratio}, rebuilt.reconstructions.detach())
