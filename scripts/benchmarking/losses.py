@@ -25,12 +25,12 @@ def losses(rounds: int, log: Log) -> list[Row]:
         for precision in PRECISIONS:
             settings = [setting_on_crops(name, Path(folder), precision=precision) for name in PRICED]
             for setting in settings:
-                rows += _price(setting, rounds, log)
-            rows += _against_lpips(setting_on_crops(AGAINST_LPIPS, Path(folder), precision=precision), rounds, log)
+                rows += price(setting, rounds, log)
+            rows += against_lpips(setting_on_crops(AGAINST_LPIPS, Path(folder), precision=precision), rounds, log)
     return rows
 
 
-def _price(setting: Setting, rounds: int, log: Log) -> list[Row]:
+def price(setting: Setting, rounds: int, log: Log) -> list[Row]:
     name = setting.title
     contenders = {name: ("ours", setting), f"{name}, adversary": ("ours", replace(setting, losses=ADVERSARY))}
     results = compare(contenders, rounds, log)
@@ -42,16 +42,9 @@ def _price(setting: Setting, rounds: int, log: Log) -> list[Row]:
     return [*rows, price]
 
 
-def _against_lpips(setting: Setting, rounds: int, log: Log) -> list[Row]:
-    """Compare steps with LPIPS, with random weights of VGG16, which take as long as others."""
-    file = Path(setting.data["root"]).with_name("vgg16.safetensors")
-    save_file(
-        {
-            name: torch.randn(tensor.shape) * (2 / tensor[0].numel()) ** 0.5
-            for name, tensor in VGG16().state_dict().items()
-        },
-        file,
-    )
+def against_lpips(setting: Setting, rounds: int, log: Log) -> list[Row]:
+    """Compare steps with LPIPS, whose random weights take as long as others."""
+    file = random_vgg16(Path(setting.data["root"]).parent)
     with_lpips = replace(setting, losses={"perceptual": {"kind": "lpips", "weights": str(file), "weight": 10.0}})
     name = f"LPIPS, {setting.title}"
     contenders = {f"ours, {name}": ("ours", with_lpips), f"diffusers and lpips, {name}": ("diffusers", with_lpips)}
@@ -61,3 +54,11 @@ def _against_lpips(setting: Setting, rounds: int, log: Log) -> list[Row]:
         ours, theirs = (results[one] for one in contenders)
         rows.append(ratio(f"ours / diffusers and lpips, {name}", ours, theirs, must=1.0, aim=1.3))
     return rows
+
+
+def random_vgg16(folder: Path) -> Path:
+    """Write random weights of VGG16, and return the file."""
+    file, generator = folder / "vgg16.safetensors", torch.Generator().manual_seed(0)
+    weights = VGG16().state_dict().items()
+    save_file({n: torch.randn(w.shape, generator=generator) * (2 / w[0].numel()) ** 0.5 for n, w in weights}, file)
+    return file

@@ -124,7 +124,7 @@ class Diffusers(BareSteps):
         from vae_dist.data.cropped import uncropped
 
         keys, scale = setting.model, 2 * setting.model["likelihood"]["scale"]  # of errors in [−1, 1]
-        levels, penalty = len(keys["channels"]), _lpips(setting)
+        levels, penalty = len(keys["channels"]), lpips_penalty(setting)
         build: Any = diffusers.AutoencoderKL
 
         class Network(nn.Module):
@@ -170,7 +170,7 @@ class Diffusers(BareSteps):
         return torch.where((torch.rand(size) < 0.5).view(-1, 1, 1, 1).to(x.device), x.flip(3), x)
 
 
-def _lpips(setting: Setting) -> Callable[[Tensor, Tensor], Tensor]:
+def lpips_penalty(setting: Setting) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the perceptual term of a setting by the package lpips, for images in [−1, 1]; 0 where it has none."""
     if not setting.losses:
         return lambda x, y: torch.zeros((), device=x.device)
