@@ -141,7 +141,7 @@ def test_a_penaltys_network_is_passed_once_however_often_its_gradient_is_asked_f
 
     def function(images: Tensor) -> Tensor:
         features = images.exp()
-        features.register_hook(passes.append)  # type: ignore[no-untyped-call]
+        features.register_hook(passes.append)
         return features.sum((1, 2, 3))
 
     images = torch.rand(2, 3, 4, 5, requires_grad=True)

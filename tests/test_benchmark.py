@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,8 +104,10 @@ def test_the_loop_around_diffusers_has_the_network_and_the_loss_of_ours(tmp_path
     assert ours(x).item() == pytest.approx(expected.item() + constant, rel=1e-4)
 
 
-def test_the_bare_loops_lpips_is_the_perceptual_term_of_ours(tmp_path: Path) -> None:
-    pytest.importorskip("lpips")
+def test_the_bare_loops_lpips_is_the_perceptual_term_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lpips, vgg = pytest.importorskip("lpips"), pytest.importorskip("torchvision.models.vgg")
+    layers = SimpleNamespace(features=vgg.make_layers(vgg.cfgs["D"]))  # without the 124 million of the classifier
+    monkeypatch.setattr(lpips.pretrained_networks.tv, "vgg16", lambda **_: layers)
     file = losses_section.random_vgg16(tmp_path)
     setting = replace(TINY, losses={"perceptual": {"kind": "lpips", "weights": str(file), "weight": 10.0}})
     x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)

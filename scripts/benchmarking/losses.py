@@ -15,7 +15,7 @@ from vae_dist.losses.lpips import VGG16
 
 PRICED = ("patch-f8", "kl-f8-small")
 AGAINST_LPIPS = "kl-f8-small"
-ADVERSARY = {"adversary": {"kind": "patch"}}  # as by default, from the first step
+ADVERSARY = {"adversary": {"kind": "patch"}}  # as by default
 
 
 def losses(rounds: int, log: Log) -> list[Row]:
@@ -31,15 +31,14 @@ def losses(rounds: int, log: Log) -> list[Row]:
 
 
 def price(setting: Setting, rounds: int, log: Log) -> list[Row]:
+    """Compare steps with and without an adversary, from the first step."""
     name = setting.title
     contenders = {name: ("ours", setting), f"{name}, adversary": ("ours", replace(setting, losses=ADVERSARY))}
     results = compare(contenders, rounds, log)
     rows = [measured(one, results[one], "images/s") for one in contenders]
     without, with_it = (results[one] for one in contenders)
-    price = ratio(
-        f"time a step with an adversary / without, {name}", without, with_it, better="lower", must=2.2, aim=1.8
-    )
-    return [*rows, price]
+    title = f"time a step with an adversary / without, {name}"
+    return [*rows, ratio(title, without, with_it, better="lower", must=2.2, aim=1.8)]
 
 
 def against_lpips(setting: Setting, rounds: int, log: Log) -> list[Row]:

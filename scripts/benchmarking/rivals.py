@@ -5,6 +5,7 @@ import logging
 import math
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,8 @@ def lpips_penalty(setting: Setting) -> Callable[[Tensor, Tensor], Tensor]:
     keys = setting.losses["perceptual"]
     with torch.device("meta"):
         names = list(VGG16().state_dict())
-    network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).requires_grad_(False).to(setting.device)
+    with warnings.catch_warnings(action="ignore"):  # of how it builds torchvision's network
+        network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).requires_grad_(False).to(setting.device)
     weights = load_file(keys["weights"])
     theirs = [name for name in network.net.state_dict() if name.endswith(("weight", "bias"))]
     network.net.load_state_dict({their: weights[name] for their, name in zip(theirs, names, strict=True)})
