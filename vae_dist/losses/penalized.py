@@ -23,7 +23,7 @@ class Rebuilt(NamedTuple):
 
 
 class Penalty(ABC):
-    """A term of the loss that looks at reconstructions."""
+    """A term of the loss that looks at reconstructions; one that has a network passes them through `linearized`."""
 
     @abstractmethod
     def set_scheduled(self, scheduled: Scheduled) -> None:
