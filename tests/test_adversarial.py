@@ -21,6 +21,7 @@ from vae_dist.errors import UsageError, UserError
 from vae_dist.losses import ELBO, AdversarialPenalty, DiscriminatorLoss, Penalized
 from vae_dist.losses.adversarial import _fooling_loss, _telling_loss
 from vae_dist.losses.discriminator import PatchDiscriminator, SpectralConv2d, initial_discriminator
+from vae_dist.losses.penalized import linearized
 from vae_dist.models import build_model
 from vae_dist.optim.schedules import Scheduled
 from vae_dist.training.adversarial_step import AdversarialStep
@@ -135,6 +136,23 @@ def test_the_adaptive_weight_is_a_share_of_the_gradient_at_the_decoders_output_o
     }
 
 
+def test_a_penaltys_network_is_passed_once_however_often_its_gradient_is_asked_for() -> None:
+    passes: list[Tensor] = []
+
+    def function(images: Tensor) -> Tensor:
+        features = images.exp()
+        features.register_hook(passes.append)
+        return features.sum((1, 2, 3))
+
+    images = torch.rand(2, 3, 4, 5, requires_grad=True)
+    values = linearized(function, images)
+    assert torch.equal(values, images.exp().sum((1, 2, 3)))
+    for weight in (1.0, 2.0):
+        (gradient,) = torch.autograd.grad((weight * values).sum(), images, retain_graph=True)
+        torch.testing.assert_close(gradient, weight * images.exp())
+    assert len(passes) == 1
+
+
 def test_a_fixed_weight_is_in_nats() -> None:
     objective, discriminator = penalized(3.0, balance="fixed", loss="non-saturating")
     x, eps = pictures(2, SHAPE) / 255, torch.zeros(1, 2, objective.elbo.model.noise_size)
@@ -167,13 +185,15 @@ def tensors(run: Path) -> dict[str, bytes]:
     return {name: (path / f"{name}.safetensors").read_bytes() for name in FILES}
 
 
-@pytest.mark.parametrize("keys", [{}, {"normalization": "group", "r1": 1.0, "loss": "non-saturating"}], ids=str)
+@pytest.mark.parametrize(
+    ("first", "keys"), [(3, {}), (4, {"normalization": "group", "r1": 1.0, "loss": "non-saturating"})], ids=str
+)
 def test_both_networks_are_the_same_in_parts_and_on_any_number_of_processes(
-    tmp_path: Path, keys: dict[str, Any]
+    tmp_path: Path, first: int, keys: dict[str, Any]
 ) -> None:
-    """Three processes, then one that resumes; against two all the way."""
+    """Three or four processes, then one that resumes; against two all the way."""
     run: dict[str, Any] = {"adversary": keys, "reduce": "exact", "precision": "bf16"}
-    for processes, steps in ((3, 4), (1, 6)):
+    for processes, steps in ((first, 4), (1, 6)):
         train_on(processes, settings(steps, **run), tmp_path / "parts")
     train_on(2, settings(**run), tmp_path / "whole")
     assert tensors(tmp_path / "parts") == tensors(tmp_path / "whole")
@@ -268,6 +288,14 @@ def test_a_discriminators_gradient_that_is_not_finite_moves_neither_network_and_
 def test_adversaries_that_make_no_sense_are_refused(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Config(**({"data": {"binarize": "none"}, "model": PATCHES, "adversary": "patch"} | sections))
+
+
+def test_a_run_with_an_adversary_is_not_compiled_even_where_it_would_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_dist.training.auto_settings.STEPS_WORTH_COMPILING", 1)
+    train(settings(3), tmp_path / "run")
+    assert find_checkpoint(tmp_path / "run").state.resolved.compile is False
 
 
 def test_images_smaller_than_a_patch_are_refused() -> None:

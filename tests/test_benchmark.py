@@ -4,18 +4,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmarking import autoencoders
 from benchmarking import gpu as gpu_section
+from benchmarking import losses as losses_section
+from benchmarking.autoencoders import setting_on_crops
 from benchmarking.floor import Floor
 from benchmarking.loops import Bare, ClassicVAE, Loop, OurNetwork, Ours
-from benchmarking.rivals import Diffusers, Tutorial
+from benchmarking.rivals import Diffusers, Tutorial, lpips_penalty
 from benchmarking.rounds import Log, Rounds, Worker
 from benchmarking.rows import Row, measured, ratio
 from benchmarking.settings import CONV_128, DIGITS_SHAPE, HIERARCHICAL_128, MLP_128, Setting
 
+from vae_dist.losses.lpips import load_lpips
 from vae_dist.models import build_model
 
 TINY = replace(MLP_128, batch_size=16, steps=9, train={"threads": 1})
@@ -80,8 +83,9 @@ def test_the_bare_loop_learns(setting: Setting) -> None:
 def test_the_loop_around_diffusers_has_the_network_and_the_loss_of_ours(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     keys = {"channels": [4, 4], "z_dim": 2, "layers": 1, "norm_groups": 2, "attention": False}
-    setting = replace(
-        autoencoders._setting(tmp_path),
+    setting = setting_on_crops(
+        "kl-f8-small",
+        tmp_path,
         model={"kind": "autoencoder-kl", **keys, "likelihood": {"kind": "laplace", "scale": 0.05}},
         batch_size=8,
         steps=1,
@@ -98,6 +102,31 @@ def test_the_loop_around_diffusers_has_the_network_and_the_loss_of_ours(tmp_path
     torch.manual_seed(0)
     constant = x[0].numel() * math.log(2 * 0.05)  # of the Laplace density
     assert ours(x).item() == pytest.approx(expected.item() + constant, rel=1e-4)
+
+
+def test_the_bare_loops_lpips_is_the_perceptual_term_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lpips, vgg = pytest.importorskip("lpips"), pytest.importorskip("torchvision.models.vgg")
+    layers = SimpleNamespace(features=vgg.make_layers(vgg.cfgs["D"]))  # without the 124 million of the classifier
+    monkeypatch.setattr(lpips.pretrained_networks.tv, "vgg16", lambda **_: layers)
+    file = losses_section.random_vgg16(tmp_path)
+    setting = replace(TINY, losses={"perceptual": {"kind": "lpips", "weights": str(file), "weight": 10.0}})
+    x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    ours = load_lpips(file, (3, 32, 32), torch.device("cpu"))(x, y)
+    torch.testing.assert_close(
+        lpips_penalty(setting)(2 * x - 1, 2 * y - 1), 10 * x[0].numel() * ours, rtol=1e-4, atol=0
+    )
+
+
+def test_an_adversarys_price_is_time_with_it_over_time_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(contenders: Mapping[str, tuple[str, Setting]], rounds: int, log: Log) -> Rounds:
+        kinds = [setting.config(1).adversary.kind for _, setting in contenders.values()]
+        assert kinds == ["none", "patch"]
+        return dict(zip(contenders, ([8.0, 8.0, 8.0], [4.0, 5.0, 2.0]), strict=True))
+
+    monkeypatch.setattr(losses_section, "compare", compare)
+    row = losses_section.price(setting_on_crops("patch-f8", tmp_path), 3, lambda line: None)[-1]
+    assert row.name == "time a step with an adversary / without, patch-f8, batch 32, fp32"
+    assert (row.value, row.verdict) == (2.0, "must")
 
 
 def test_a_worker_runs_a_loop_in_a_process_of_its_own() -> None:

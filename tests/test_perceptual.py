@@ -1,7 +1,7 @@
 """Perceptual distances against the package lpips, and the term of the loss that they make, in one process and more."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from tests.ranks import call_on, train_on
@@ -24,9 +24,11 @@ from vae_dist.data import load_dataset
 from vae_dist.data.cropped import uncropped
 from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.errors import UsageError, UserError
-from vae_dist.losses import ELBO, Penalized, PerceptualDistance, PerceptualPenalty
+from vae_dist.losses import ELBO, Loss, Penalized, PerceptualDistance, PerceptualPenalty
 from vae_dist.losses import lpips as ours
+from vae_dist.losses.frozen_weights import load_frozen
 from vae_dist.losses.lpips import VGG16, load_lpips
+from vae_dist.losses.penalized import Rebuilt
 from vae_dist.models import Model, build_model
 from vae_dist.optim.schedules import Scheduled
 from vae_dist.training.auto_settings import make_accelerator
@@ -87,9 +89,7 @@ def test_equal_images_are_at_no_distance_and_grey_ones_are_as_if_coloured(distan
 
 
 def test_the_gradient_is_finite_where_images_have_no_features_at_all(distance: PerceptualDistance) -> None:
-    silent = replace(
-        distance, features=lambda images: [0 * images], weights=[torch.ones(3)], network=torch.nn.Identity()
-    )
+    silent = replace(distance, features=lambda images: [0 * images], weights=[torch.ones(3)], network=nn.Identity())
     y = torch.rand(1, *SHAPE, requires_grad=True)
     silent(torch.rand(1, *SHAPE), y).sum().backward()
     assert y.grad is not None
@@ -110,6 +110,16 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path, content: by
         (tmp_path / "weights").write_bytes(content)
     with pytest.raises(UserError, match=message):
         load_lpips(tmp_path / "weights", SHAPE, CPU)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    """In a file whose first byte, of its header's length, is that of a pickle."""
+    network = nn.Conv2d(3, 2, 1)
+    save_file({"weight": torch.zeros(2, 3, 1, 1), "bias": torch.tensor([0.0, torch.nan])}, tmp_path / "weights")
+    with pytest.raises(
+        UserError, match=r"weights: the tensor bias is not finite everywhere; give other weights of a network"
+    ):
+        load_frozen(network, tmp_path / "weights", "a network")
 
 
 def test_images_that_the_network_cannot_take_are_refused(vgg16: Path) -> None:
@@ -154,7 +164,7 @@ def penalized(distance: PerceptualDistance, weight: float) -> Penalized:
     torch.manual_seed(0)
     model: Model = build_model(Config.model_validate({"data": {"binarize": "none"}, "model": PATCHES}).model, SHAPE)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        nn.init.normal_(parameter, std=0.2)
     objective = Penalized(ELBO(model), [PerceptualPenalty(distance, CPU)])
     objective.set_scheduled(Scheduled(1e-3, 1.0, 1, None, perceptual_weight=weight))
     return objective
@@ -188,6 +198,30 @@ def test_the_term_is_its_weight_times_the_numbers_of_an_image_times_the_distance
     assert {name: loss.metrics[name].tolist() for name in plain.metrics} == {
         n: m.tolist() for n, m in plain.metrics.items()
     }
+
+
+def compare_compiled(weights: Path) -> None:
+    """Compile the perceptual term as a run does, and compare its gradient; shapes aren't checked in this process."""
+    penalty, graphs = PerceptualPenalty(load_lpips(weights, SHAPE, CPU), CPU), list[Any]()
+    penalty.set_scheduled(Scheduled(1e-3, 1.0, 1, None, perceptual_weight=1.0))
+    x, y = pair()
+
+    def gradient(add_to: Callable[[Loss, Rebuilt], Loss]) -> Tensor:
+        leaf = y.clone().requires_grad_()
+        loss = add_to(Loss(torch.zeros(3), {}), Rebuilt(x, leaf, leaf[None]))
+        return torch.autograd.grad(loss.loss.sum(), leaf)[0]
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(penalty.add_to, dynamic=False, fullgraph=True, backend=backend)
+    assert torch.equal(gradient(compiled), gradient(penalty.add_to))
+    assert len(graphs) == 1
+
+
+def test_the_perceptual_term_is_compiled_whole(vgg16: Path, tmp_path: Path) -> None:
+    call_on(1, tmp_path / "log", compare_compiled, vgg16)
 
 
 def save_gradient(weights: Path, folder: Path) -> None:
@@ -244,9 +278,7 @@ def test_a_run_is_the_same_in_parts_and_on_any_number_of_processes_and_keeps_no_
     assert not any("features" in name for group in whole.state.groups for name in whole.specs(group))
     for group in ("model", "ema"):
         assert (parts.path / f"{group}.safetensors").read_bytes() == (whole.path / f"{group}.safetensors").read_bytes()
-    logged = (
-        [line for line in lines(tmp_path / "whole") if line["split"] == "train"] if False else lines(tmp_path / "whole")
-    )
+    logged = lines(tmp_path / "whole")
     assert {line["perceptual_weight"] for line in logged if "perceptual" in line} == {0.5, 1.0}
 
 

@@ -1,8 +1,8 @@
 """Measure speed and memory in one run on one machine, and print every figure beside its target.
 
 Contenders take turns, round by round, and a ratio is the median of the rounds' ratios. Everything runs on the built-in
-digits, but for the sections "data", which packs and reads pictures, and "autoencoder"; and on the CPU, but for the
-section "gpu".
+digits, but for the sections "data", which packs and reads pictures, "autoencoder" and "losses"; and on the CPU, but for
+the section "gpu".
 """
 
 import argparse
@@ -22,6 +22,7 @@ from benchmarking.autoencoders import autoencoder
 from benchmarking.commands import scoring, starts
 from benchmarking.data import NAMES, data
 from benchmarking.gpu import gpu
+from benchmarking.losses import losses
 from benchmarking.picture_folders import LARGE, SMALL
 from benchmarking.processes import communication, processes
 from benchmarking.rounds import Log
@@ -40,7 +41,7 @@ SECTIONS: dict[str, Section] = {
     "growth": growth,
     "communication": lambda _, log: communication(log),
 }
-AUTOENCODER, DATA, GPU = "autoencoder", "data", "gpu"
+AUTOENCODER, LOSSES, DATA, GPU = "autoencoder", "losses", "data", "gpu"
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"{', '.join(SECTIONS)} (default: these; on CUDA {GPU} alone), {AUTOENCODER}, {DATA}, {GPU}",
+        help=f"{', '.join(SECTIONS)} (default: these; on CUDA {GPU} alone), {AUTOENCODER}, {LOSSES}, {DATA}, {GPU}",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help=f"for the section {GPU}; default: cpu")
     parser.add_argument("--rounds", type=count, default=5, metavar="N", help="rounds to take medians of")
@@ -65,6 +66,7 @@ def main() -> None:
     sections: dict[str, Section] = {
         **SECTIONS,
         AUTOENCODER: autoencoder,
+        LOSSES: losses,
         DATA: on_pictures,
         GPU: partial(gpu, options.device),
     }

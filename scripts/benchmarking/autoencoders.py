@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ IMAGES = 32  # whose content doesn't matter
 def autoencoder(rounds: int, log: Log) -> list[Row]:
     """Compare steps of 16 random crops, with the same losses, clipping and averaging, in all precisions."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = [replace(_setting(Path(folder)), precision=precision) for precision in PRECISIONS]
+        settings = [setting_on_crops(CONFIG, Path(folder), precision=precision) for precision in PRECISIONS]
         contenders = {f"ours, {setting.title}": ("ours", setting) for setting in settings}
         contenders |= {f"diffusers, {setting.title}": ("diffusers", setting) for setting in settings}
         results = compare(contenders, rounds, log)
@@ -36,17 +37,19 @@ def autoencoder(rounds: int, log: Log) -> list[Row]:
     return [*rows, *shares]
 
 
-def _setting(folder: Path) -> Setting:
-    """Return the setting, with images of noise in a file."""
+def setting_on_crops(name: str, folder: Path, **changed: Any) -> Setting:
+    """Return a shipped config's model and batch size, on crops of images of noise that are written to a folder."""
     path = folder / "images.npy"
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
     np.save(path, images)
-    return Setting(
-        f"{CONFIG}, batch 16",
-        load_config(find_config(CONFIG)).model.model_dump(mode="json"),
-        batch_size=16,
+    config = load_config(find_config(name))
+    setting = Setting(
+        f"{name}, batch {config.train.batch_size}",
+        config.model.model_dump(mode="json"),
+        batch_size=config.train.batch_size,
         steps=10,
         binarize="none",
         data={"name": "array", "root": str(path), "random_crop": CROP, "random_flip": True, "val_size": 0},
         image_shape=(3, CROP, CROP),
     )
+    return replace(setting, **changed)

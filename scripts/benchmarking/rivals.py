@@ -5,7 +5,8 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,10 @@ class BareFiles(BareSteps):
 
 
 class Diffusers(BareSteps):
-    """A loop around diffusers' AutoencoderKL, on random crops of images in one tensor, with the losses of ours."""
+    """A loop around diffusers' AutoencoderKL, on random crops of images in one tensor, with the losses of ours.
+
+    Where the setting has LPIPS, that is the package lpips, with the same weights.
+    """
 
     def __init__(self, setting: Setting) -> None:
         import diffusers
@@ -121,7 +125,7 @@ class Diffusers(BareSteps):
         from vae_dist.data.cropped import uncropped
 
         keys, scale = setting.model, 2 * setting.model["likelihood"]["scale"]  # of errors in [−1, 1]
-        levels = len(keys["channels"])
+        levels, penalty = len(keys["channels"]), lpips_penalty(setting)
         build: Any = diffusers.AutoencoderKL
 
         class Network(nn.Module):
@@ -142,8 +146,9 @@ class Diffusers(BareSteps):
             def forward(self, x: Tensor) -> Tensor:
                 x = 2 * x - 1
                 posterior = self.autoencoder.encode(x).latent_dist
-                errors = (self.autoencoder.decode(posterior.sample()).sample - x).abs().sum((1, 2, 3))
-                loss: Tensor = (errors / scale + posterior.kl()).mean()
+                y = self.autoencoder.decode(posterior.sample()).sample
+                errors = (y - x).abs().sum((1, 2, 3))
+                loss: Tensor = (errors / scale + posterior.kl() + penalty(x, y)).mean()
                 return loss
 
         dataset = uncropped(load_dataset(setting.config(steps=1).data))
@@ -164,6 +169,31 @@ class Diffusers(BareSteps):
         ]
         x = torch.stack(crops) / 255
         return torch.where((torch.rand(size) < 0.5).view(-1, 1, 1, 1).to(x.device), x.flip(3), x)
+
+
+def lpips_penalty(setting: Setting) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the perceptual term of a setting by the package lpips, for images in [−1, 1]; 0 where it has none."""
+    if not setting.losses:
+        return lambda x, y: torch.zeros((), device=x.device)
+    import lpips
+    from safetensors.torch import load_file
+
+    from vae_dist.losses.lpips import VGG16
+
+    keys = setting.losses["perceptual"]
+    with torch.device("meta"):
+        names = list(VGG16().state_dict())
+    with warnings.catch_warnings(action="ignore"):  # of how it builds torchvision's network
+        network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).requires_grad_(False).to(setting.device)
+    weights = load_file(keys["weights"])
+    theirs = [name for name in network.net.state_dict() if name.endswith(("weight", "bias"))]
+    network.net.load_state_dict({their: weights[name] for their, name in zip(theirs, names, strict=True)})
+
+    def penalty(x: Tensor, y: Tensor) -> Tensor:
+        nats: Tensor = keys["weight"] * x[0].numel() * network(x, y).flatten()
+        return nats
+
+    return penalty
 
 
 class Pythae(RoundByRound):

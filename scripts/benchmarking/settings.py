@@ -35,6 +35,7 @@ class Setting:
         compiled: whether torch.compile compiles them.
         train: more keys of the config's section `train`.
         data: more keys of the config's section `data`; the built-in digits without any.
+        losses: the config's sections `perceptual` and `adversary`.
         image_shape: channels, height and width of the images.
         device: to train on, "cpu" or "cuda".
     """
@@ -48,6 +49,7 @@ class Setting:
     compiled: bool = False
     train: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     image_shape: tuple[int, int, int] = DIGITS_SHAPE
     device: str = "cpu"
 
@@ -57,6 +59,7 @@ class Setting:
             {
                 "data": {"binarize": self.binarize, **self.data},
                 "model": self.model,
+                **self.losses,
                 "optim": {"lr": LEARNING_RATE, "clip_norm": CLIP_NORM, "ema": EMA_DECAY},
                 "train": {
                     "steps": steps,

@@ -36,7 +36,7 @@ class PatchAdversaryConfig(Kind):
     )
     warmup_steps: CountOrZero = Field(0, description="steps from there over which the weight rises linearly from 0")
     width: Width = Field(
-        64, le=2048, description="channels of the first layer; the next have twice as many, up to 8 times"
+        32, le=2048, description="channels of the first layer; the next have twice as many, up to 8 times"
     )
     layers: Layers = Field(3, le=16, description="convolutions that halve the resolution")
     normalization: Literal["spectral", "group"] = Field(

@@ -102,7 +102,9 @@ class Config(Section):
         if self.train.precision == "fp16":
             raise ValueError("adversary needs gradients beyond the range of fp16: set train.precision to bf16 or fp32")
         if self.train.compile == "on":
-            raise ValueError("adversary needs gradients within a pass, which torch.compile can't give: leave it out")
+            raise ValueError(
+                "adversary needs gradients within a pass, which torch.compile can't give: set train.compile to off"
+            )
         return self
 
     def _penalties(self) -> Iterator[str]:

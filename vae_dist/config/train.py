@@ -23,7 +23,8 @@ class TrainConfig(Section):
         description="how gradients of processes are added; exact: bit-identical weights on any number of processes",
     )
     compile: Switch = Field(
-        "auto", description="compile the networks with torch.compile; auto: a run of 50,000 steps or more"
+        "auto",
+        description="compile the networks with torch.compile; auto: a run of 50,000 steps or more without an adversary",
     )
     capture: Switch = Field(
         "auto", description="take each step as one CUDA graph, with the same bits; auto: on CUDA, but not in fp16"

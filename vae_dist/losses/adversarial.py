@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vae_dist.config import PatchAdversaryConfig
 from vae_dist.losses.base import Loss
 from vae_dist.losses.discriminator import PatchDiscriminator
-from vae_dist.losses.penalized import Penalty, Rebuilt
+from vae_dist.losses.penalized import Penalty, Rebuilt, linearized
 from vae_dist.optim.schedules import Scheduled
 
 WON = 0.1  # of the loss of a discriminator that guesses
@@ -56,8 +56,11 @@ class AdversarialPenalty(Penalty):
         if not self._begun:
             return loss
         frozen = {name: parameter.detach() for name, parameter in self._discriminator.named_parameters()}
-        scores: Tensor = functional_call(self._discriminator, frozen, (rebuilt.reconstructions,))
-        told = _fooling_loss(self._config.loss, scores)
+
+        def penalty(reconstructions: Tensor) -> Tensor:
+            return _fooling_loss(self._config.loss, functional_call(self._discriminator, frozen, (reconstructions,)))
+
+        told = linearized(penalty, rebuilt.reconstructions)
         ratio = self._norm(loss.loss, rebuilt) / self._norm(told, rebuilt).clamp(min=SMALLEST_NORM)
         weighted = self._weight * told * (ratio if self._config.balance == "adaptive" else 1)
         return Loss(loss.loss + weighted, {**loss.metrics, "gradient_ratio": ratio}, rebuilt.reconstructions.detach())
@@ -98,8 +101,11 @@ class DiscriminatorLoss(nn.Module):
     def forward(self, images: Float[Tensor, "n c h w"], reconstructions: Float[Tensor, "n c h w"]) -> Loss:
         """Return the loss of each pair, and as metrics the mean scores of both, besides R1's penalty."""
         with_r1 = self._config.r1 > 0
-        images = images.detach().requires_grad_(with_r1)
-        real, fake = self.discriminator(images), self.discriminator(reconstructions)
+        if with_r1:  # its slope is of images alone
+            images = images.detach().requires_grad_()
+            real, fake = self.discriminator(images), self.discriminator(reconstructions)
+        else:  # one pass is a tenth faster, and a quarter with micro-batches of two images
+            real, fake = self.discriminator(torch.cat([images, reconstructions])).chunk(2)
         loss = _telling_loss(self._config.loss, real, fake)
         metrics = {"discriminator_loss": loss, "real_score": _mean(real), "fake_score": _mean(fake)}
         if with_r1:

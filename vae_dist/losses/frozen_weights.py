@@ -22,9 +22,12 @@ def load_frozen(network: nn.Module, path: Path, whose: str) -> str:
         whose: weights they should be.
 
     Raises:
-        UserError: there is no such file, it is a pickle, or it isn't of that network.
+        UserError: there is no such file, it is a pickle, it isn't of that network, or a weight is not finite.
     """
     tensors = _read(path, network.state_dict(), whose)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: the tensor {name} is not finite everywhere; give other weights of {whose}.")
     network.load_state_dict(tensors, assign=True)
     network.eval().requires_grad_(False)
     return sha256(path)
@@ -34,7 +37,8 @@ def _read(path: Path, wanted: Mapping[str, Tensor], whose: str) -> dict[str, Ten
     if not path.is_file():
         raise UserError(f"There is no file {path}: give a safetensors file with the weights of {whose}.")
     with path.open("rb") as file:
-        if file.read(4).startswith(PICKLES):
+        begin = file.read(9)
+        if begin.startswith(PICKLES) and not begin.endswith(b"{"):  # that of safetensors: a length and then JSON
             raise UserError(f"{path} is a pickle, which can run code: give the weights of {whose} as safetensors.")
     if is_lfs_pointer(path):
         raise UserError(lfs_advice(path))

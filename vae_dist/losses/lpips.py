@@ -4,6 +4,7 @@ VGG16's weights come from a file, or from the Hugging Face Hub by revision and h
 which people's judgements made, come with this package (see LPIPS-LICENSE.md).
 """
 
+import logging
 from pathlib import Path
 
 import torch
@@ -83,12 +84,14 @@ def fetch_vgg16() -> Path:
     """
     from huggingface_hub import hf_hub_download
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else it tells of every attempt
     try:
         path = Path(hf_hub_download(REPOSITORY, FILE, revision=REVISION))
     except Exception as error:  # of the network, of the Hub and of the disk
         raise UserError(
-            f"VGG16's weights can't be fetched from the Hugging Face Hub ({type(error).__name__}): give a safetensors "
-            f"file of {REPOSITORY}, as perceptual.weights or --lpips-weights."
+            "VGG16's weights are not in the cache, and can't be fetched from the Hugging Face Hub "
+            f"({type(error).__name__}): give a safetensors file of {REPOSITORY}, as perceptual.weights or "
+            "--lpips-weights."
         ) from error
     if sha256(path) != SHA256:
         raise UserError(f"{path} is not the {FILE} of {REPOSITORY} that is known: delete it, and it is fetched again.")

@@ -1,9 +1,10 @@
 """The −ELBO with penalties on reconstructions: pixel means at the first posterior draw of each image."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Rebuilt(NamedTuple):
 
 
 class Penalty(ABC):
-    """A term of the loss that looks at reconstructions."""
+    """A term of the loss that looks at reconstructions; one that has a network passes them through `linearized`."""
 
     @abstractmethod
     def set_scheduled(self, scheduled: Scheduled) -> None:
@@ -35,6 +36,27 @@ class Penalty(ABC):
     def remark(self, metrics: Mapping[str, float]) -> str | None:
         """Return what should be said of the means that are about to be logged; mostly nothing."""
         return None
+
+
+def linearized(
+    function: Callable[[Float[Tensor, "batch c h w"]], Float[Tensor, " batch"]], images: Float[Tensor, "batch c h w"]
+) -> Float[Tensor, " batch"]:
+    """Return a function's value at each image, as a linear function of the image that has the same gradient.
+
+    The gradient is taken at once. So what a network keeps for it is freed before the model's own backward pass, and
+    however often the gradient is asked for, by an adaptive weight and then by that pass, it costs one pass through the
+    network.
+
+    Args:
+        function: whose value at an image depends on that image alone.
+        images: at which it is taken.
+    """
+    if torch.compiler.is_compiling():  # no gradient can be taken within a compiled pass
+        return function(images)
+    leaf = images.detach().requires_grad_()
+    values = function(leaf)
+    (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach() + (gradient * (images - images.detach())).sum((1, 2, 3))
 
 
 class Penalized(Objective):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vae_dist.config import NoPerceptualConfig, TimmPerceptualConfig
 from vae_dist.errors import UsageError
 from vae_dist.losses.base import Loss
-from vae_dist.losses.penalized import Penalty, Rebuilt
+from vae_dist.losses.penalized import Penalty, Rebuilt, linearized
 from vae_dist.losses.timm_network import load_timm_network
 from vae_dist.models import ImageShape
 from vae_dist.optim.schedules import Scheduled
@@ -88,9 +88,14 @@ class PerceptualPenalty(Penalty):
 
     def add_to(self, loss: Loss, rebuilt: Rebuilt) -> Loss:
         """Return the loss with this term, and the distance as a metric."""
-        distance = self._distance(rebuilt.images, rebuilt.reconstructions)
-        weighted = self._weight * math.prod(rebuilt.images.shape[1:]) * distance
-        return loss._replace(loss=loss.loss + weighted, metrics={**loss.metrics, "perceptual": distance.detach()})
+        numbers = math.prod(rebuilt.images.shape[1:])
+
+        def penalty(reconstructions: Tensor) -> Tensor:
+            return numbers * self._distance(rebuilt.images, reconstructions)  # gradients fit into the range of fp16
+
+        nats = linearized(penalty, rebuilt.reconstructions)
+        metrics = {**loss.metrics, "perceptual": nats.detach() / numbers}
+        return loss._replace(loss=loss.loss + self._weight * nats, metrics=metrics)
 
 
 def build_none(config: NoPerceptualConfig, image_shape: ImageShape, device: torch.device) -> None:
