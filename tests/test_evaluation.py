@@ -81,7 +81,7 @@ def test_the_estimate_meets_the_exact_likelihood(model: LinearGaussian, dataset:
 
 def test_the_bound_gets_tighter_with_k(model: LinearGaussian, dataset: ResidentDataset) -> None:
     few = replace(dataset, tensors={split: images[:20] for split, images in dataset.tensors.items()})
-    means = [sum(nll(model, few, k, seed) for seed in range(200)) / 200 for k in (1, 10, 100)]
+    means = [sum(nll(model, few, k, seed) for seed in range(60)) / 60 for k in (1, 10, 100)]
     exact = model.exact_nll(targets(few, "test", range(20), seed=0))
     assert means[0] > means[1] > means[2] > exact - 1e-3
 
@@ -245,7 +245,7 @@ def test_a_trained_linear_model_meets_its_exact_likelihood(tmp_path: Path) -> No
     covariance = weight @ weight.T + 0.5**2 * torch.eye(784, dtype=torch.float64)
     marginal = torch.distributions.MultivariateNormal(bias, covariance)
     exact = -marginal.log_prob(targets(digits, "val", range(100), seed=0).flatten(1).double()).mean().item()
-    found = [evaluate(model, digits, "val", k=1000, seed=seed) for seed in range(8)]
+    found = [evaluate(model, digits, "val", k=500, seed=seed) for seed in range(8)]
     estimates = torch.tensor([result.nll for result in found if result is not None], dtype=torch.float64)
     standard_error = estimates.std().item() / math.sqrt(len(estimates))
     # Sums of 784 pixels in float32 put it 1 to 2.5 thousandths of a nat above, with any noise and k up to 4000.

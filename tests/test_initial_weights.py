@@ -110,7 +110,8 @@ def test_a_run_goes_on_without_its_initial_weights_or_with_them_and_not_with_oth
     begin(run, given, steps=3)  # the same command, though what it names is gone
     begin(run, moved, steps=4)  # the same weights at another place
     whole = begin(tmp_path / "whole", moved, steps=4)
-    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(run).items())
+    undisturbed = weights(whole)
+    assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in weights(run).items())
     with pytest.raises(UsageError, match=r"began with --init .*given, not with --init .*run: give another --out"):
         begin(run, source / "run", steps=5)
     with pytest.raises(UsageError, match="began with no given weights, not with"):

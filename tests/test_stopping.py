@@ -351,7 +351,8 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_in_the_same_b
     running.wait_until(lambda: running.is_training() and (running.run / "checkpoints").exists())
     os.kill(running.ranks()[1], signal.SIGKILL)
     assert running.process.wait(120) == 0, running.errors()
-    assert len(json.loads((running.run / "run.json").read_text())["starts"]) == 2
+    starts = json.loads((running.run / "run.json").read_text())["starts"]
+    assert [start["processes"] for start in starts] == [2, 2]
     config = load_config(shipped_configs()["quickstart"], [*QUICK[1::2], *settings])
     train_on(2, config.model_dump(mode="json"), tmp_path / "undisturbed")
     stopped, undisturbed = (find_checkpoint(run).path for run in (running.run, tmp_path / "undisturbed"))
