@@ -178,7 +178,7 @@ def test_a_page_says_why_it_has_no_errors_and_fetches_nothing(
     shutil.copytree(runs[0], run)
     shutil.rmtree(run / "checkpoints")
     CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "page.html")])
-    assert "best and worst images: " in (tmp_path / "page.html").read_text()
+    assert f"no best and worst images. {run} has no checkpoint" in (tmp_path / "page.html").read_text()
     with only_at_hand(), pytest.raises(UserError, match="mnist are not at hand"):
         load_dataset(MnistConfig(root=tmp_path))
     Image.new("L", (9, 9)).save(tmp_path / "a.png")

@@ -90,4 +90,7 @@ def test_a_film_is_bounded_and_passes_over_what_is_no_frame_of_it(
     noise.save(tmp_path / "step-00000002-samples.png")
     milestones.write_film(tmp_path, "samples", noise.crop((0, 0, 120, 80)).convert("RGB"), 6, {})
     with Image.open(tmp_path / "progress.gif") as film:
-        assert (film.n_frames, film.size) == (5, (60, 40 + LABEL_HEIGHT))  # of steps 0, 3, 4, 5 and 6
+        assert (len(list(ImageSequence.Iterator(film))), film.size) == (
+            5,
+            (60, 40 + LABEL_HEIGHT),
+        )  # of steps 0, 3, 4, 5 and 6

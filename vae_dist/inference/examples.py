@@ -29,7 +29,7 @@ Group = Literal["first", "best", "worst"]
 class Example(NamedTuple):
     """An image, its reconstruction and its error map."""
 
-    index: int  # in the split
+    place: int  # in the split
     neg_elbo: float  # in nats
     picture: Image.Image
 
@@ -94,6 +94,6 @@ def _rebuilt(
     rebuilt = to_bytes(decode(model, encode_images(model, originals)))
     rows = with_error_maps(originals.cpu(), rebuilt)
     return [
-        Example(index, float(neg_elbo[index]), grid(row, columns=len(row)))
-        for index, row in zip(indices.tolist(), rows, strict=True)
+        Example(place, float(neg_elbo[place]), grid(row, columns=len(row)))
+        for place, row in zip(indices.tolist(), rows, strict=True)
     ]

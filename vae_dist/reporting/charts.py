@@ -10,7 +10,7 @@ MOST_TICKS = 5
 UNITS = (("M", 1e6, 1e6), ("k", 1e3, 1e4))  # with what each stands for, and the least that is written so
 LOG_RANGE = (10, 1e12)  # of the highest value by the lowest, for a logarithmic axis
 LOG_MEDIAN = 0.2  # place of the middle value on a linear axis, below which most would be flat there
-BEGINNING = 0.05  # of the steps: figures fall so far there that all else would be flat
+BEGINNING = 0.05  # of a run's steps: figures fall so far there that all else would be flat
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ class Panel:
 
     @cached_property
     def y(self) -> Axis:
-        """Return the axis of values after the beginning, which may run off it."""
+        """Return the axis of values after the beginning of each line, which may run off it."""
         later = [
             value
             for line in self.series
             for step, value in zip(line.x, line.y, strict=True)
-            if step >= BEGINNING * self.x.high
+            if step >= BEGINNING * line.x[-1]
         ]
         return Axis.over(later or [value for line in self.series for value in line.y])
 

@@ -15,13 +15,13 @@ from vae_dist.reporting.charts import Panel
 from vae_dist.reporting.comparison import FIGURES, differing_values, figures_of, last_lines, written
 from vae_dist.reporting.curves import panels_of
 from vae_dist.reporting.html import data_block, element, escaped, page, table
-from vae_dist.reporting.report_pictures import pictures_of
+from vae_dist.reporting.report_pictures import pictures_of, side_by_side
 from vae_dist.runs.run import CONFIG, Run
 
 HERE = Path(__file__).parent
 LONGEST_BLOCK = 50_000  # characters of a config, or of commands
 MOST_STARTS = 20  # of a run that are shown
-NOTE = {"class": "note"}
+NOTE, ENTRY = {"class": "note"}, {"class": "entry"}
 PROTOCOL = ("split", "images", "k", "seed", "binarization", "precision", "noise")
 
 
@@ -43,6 +43,7 @@ def report(runs: Sequence[Path], examples: Sequence[Examples | str] = ()) -> str
             element("p", f"Made by vae-dist {__version__}. Figures are in nats an image; lower is better.", **NOTE),
             _figures(runs, names),
             _curves(panels, names),
+            side_by_side(runs) if len(runs) > 1 else "",
             *(
                 _one_run(run, number, of_run, several=len(runs) > 1)
                 for number, (run, of_run) in enumerate(zip_longest(runs, examples))
@@ -88,11 +89,11 @@ def _curves(panels: Sequence[Panel], names: Sequence[str]) -> str:
         return element("p", "Nothing was logged yet.", **NOTE)
     labels = ("train", "val") if len(names) == 1 else names
     keys = " ".join(
-        element("span", f"{element('span', **{'class': f'key {colour_class(number)}'})}{escaped(name)}&ensp;")
+        element("span", f"{element('span', **{'class': f'key {colour_class(number)}'})}{escaped(name)}", **ENTRY)
         for number, name in enumerate(labels)
     )
     thick = "" if len(names) == 1 else " Thin: training; thick: validation."
-    note = f"Over steps. The first twentieth may run off the axes.{thick} Point at a curve for its values."
+    note = f"Over steps. The first twentieth of a run may run off the axes.{thick} Point at a curve for its values."
     shown = (
         element(
             "div", f"<b>{escaped(panel.title)}</b>{svg_of(panel)}<div class='tip' hidden></div>", **{"class": "panel"}
@@ -114,7 +115,7 @@ def _one_run(run: Path, number: int, examples: Examples | str | None, *, several
     starts = [start for start in provenance.get("starts", []) if isinstance(start, dict)]
     parts = [
         element("h2", f"{key}{escaped(run)}"),
-        pictures_of(run, examples),
+        pictures_of(run, examples, several=several),
         _rates(last_lines(run).get("val", {}), number if several else 1),
         element("h3", "Config: what differs from the defaults"),
         table(["key", "value", "default"], changed_values(Run(run).config)),
