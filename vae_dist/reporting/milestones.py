@@ -13,8 +13,8 @@ from vae_dist.errors import UserError
 from vae_dist.inference.drawing import labelled, save_film
 
 FILM = "progress.gif"
-MOST_FRAMES = 40
-LARGEST_FRAME = 160_000  # pixels: a film of 40 frames of noise in colour is 7 MB then
+MOST_FRAMES = 30  # and the end
+LARGEST_FRAME = 120_000  # pixels
 FILE = re.compile(r"step-(\d{1,12})-(samples|reconstructions)\.png")
 
 Kind = Literal["samples", "reconstructions"]
@@ -50,7 +50,8 @@ def write_film(images: Path, kind: Kind, last: Image.Image, step: int, metadata:
     pictures = [(number, picture) for number, path in earlier if (picture := _read(path, last.size))]
     if pictures:
         frames = [labelled(f"step {number:,}", _reduced(picture)) for number, picture in [*pictures, (step, last)]]
-        save_film(images / FILM, frames, metadata)
+        palette = frames[-1].quantize()  # of its own for each frame takes up to a quarter of a second
+        save_film(images / FILM, [frame.quantize(palette=palette) for frame in frames], metadata)
 
 
 def _read(path: Path, size: tuple[int, int]) -> Image.Image | None:
