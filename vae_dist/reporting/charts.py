@@ -69,6 +69,7 @@ class Axis:
         step = next(step for step in steps if (self.high - self.low) / step <= MOST_TICKS)
         step = max(1.0, step) if self.counts else step
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        first = max(first, 0) if self.counts else first
         return [number * step for number in range(first, last + 1)]
 
     def _log_ticks(self) -> list[float]:
