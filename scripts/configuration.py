@@ -74,7 +74,8 @@ kept in the checkpoints, and a resumed run uses it.
   operation, and two threads that shared their cores with other programs have been six times slower than one.
 - **Device.** A GPU is used where there is one. `ACCELERATE_USE_CPU=true` in the environment leaves it alone.
 
-`tracking.trackers` needs a package for each: `pip install "vae-dist[tensorboard]"` or `"vae-dist[wandb]"`.
+`tracking.trackers` needs a package for each: `pip install "vae-dist[tensorboard]"`, `"vae-dist[wandb]"` or
+`"vae-dist[trackio]"`; [what they receive](runs.md#trackers).
 
 In the tables below, keys are written as `--set` takes them. `null` is YAML's word for no value.
 """

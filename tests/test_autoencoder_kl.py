@@ -16,7 +16,7 @@ from vae_dist.errors import UsageError
 from vae_dist.inference import evaluation
 from vae_dist.inference.drawing import COMPARED_A_ROW, GAP
 from vae_dist.models import AutoencoderKL, build_model, initial_model
-from vae_dist.runs.export import CARD
+from vae_dist.runs.model_card import CARD
 
 TINY: dict[str, Any] = {"kind": "autoencoder-kl", "channels": [8, 16], "layers": 1, "norm_groups": 4, "z_dim": 2}
 LAYOUTS: dict[str, tuple[dict[str, Any], int, int]] = {

@@ -200,10 +200,10 @@ def gradient_of(reducer: DDPReducer | FlatReducer, module: nn.Module, parts: Seq
     return torch.cat([parameter.grad.flatten() for parameter in module.parameters() if parameter.grad is not None])
 
 
-def compare_reducers(folder: Path) -> None:
+def compare_reducers() -> None:
     """Check on each process that both ways to add gradients give the same, for as many processes as a power of two."""
     group = join_process_group(timeout_s=60)
-    accelerator = make_accelerator("fp32", folder, ())
+    accelerator = make_accelerator("fp32")
     one, other = (ELBO(initial_model(settings().model, (1, 4, 4), seed=0)) for _ in range(2))
     size, generator = one.model.noise_size, torch.Generator().manual_seed(group.rank)
     parts = [Part(torch.rand(2, 1, 4, 4, generator=generator), torch.zeros(1, 2, size)) for _ in range(2)]
@@ -216,7 +216,7 @@ def compare_reducers(folder: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_one_vector_sums_to_the_gradient_of_distributed_data_parallel(tmp_path: Path, processes: int) -> None:
-    call_on(processes, tmp_path / "log", compare_reducers, tmp_path)
+    call_on(processes, tmp_path / "log", compare_reducers)
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == processes
     assert len(set(lines)) == 1

@@ -27,6 +27,7 @@ COMMANDS += [
     "map",
     "score",
     "report",
+    "push",
 ]
 HEAVY = ["torch", "torchvision", "accelerate", "pydantic", "numpy", "PIL", "safetensors"]
 
@@ -91,8 +92,10 @@ def test_sample_is_reproducible_and_grows_by_appending(
     written = f"images/samples.png: {model}, step 300, averaged (EMA) weights, seed 0\n"
     assert (first.returncode, first.stdout) == (0, written)
     assert size_of(tmp_path / "images" / "samples.png") == (8 * 58 + 2, 8 * 58 + 2)
-    again = vae_dist("sample", "--checkpoint", model, "--out", "again.png", "--n", "64")
+    again = vae_dist("sample", "--checkpoint", model, "--out", "again.png", "--n", "64", "--show")
     assert again.returncode == 0
+    assert again.stderr == "--show needs a terminal with colours: the pictures are in again.png.\n"
+    assert "\x1b" not in again.stdout
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "images" / "samples.png").read_bytes()
     with Image.open(trained / "runs/quickstart/images/samples.png") as own, Image.open(tmp_path / "again.png") as drawn:
         assert own.tobytes() == drawn.tobytes()
@@ -112,9 +115,10 @@ def test_reconstruct_takes_any_pictures(
         0,
         f"images/reconstructions.png: {model}, step 300, averaged (EMA) weights\n",
     )
-    for inputs in (["a.png", "b.jpg"], ["."]):
+    for inputs, word in ((["a.png", "b.jpg"], ""), (["."], " (replaced)")):
         again = vae_dist("reconstruct", model, "--input", *inputs, "--out", "out/again.png")
         assert again.returncode == 0, again.stderr
+        assert again.stdout.startswith(f"out/again.png{word}: ")
         assert size_of(tmp_path / "out" / "again.png") == size_of(tmp_path / "images" / "reconstructions.png")
     assert vae_dist("reconstruct", "--checkpoint", model, "--out", "val.png").returncode == 0
     assert size_of(tmp_path / "val.png")[0] == 8 * 58 + 2

@@ -27,6 +27,7 @@ from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UserError
 from vae_dist.losses import Loss
 from vae_dist.optim.schedules import Scheduled
+from vae_dist.runs.caution import caution_about
 from vae_dist.runs.run import Run
 from vae_dist.runs.strict_json import to_json
 from vae_dist.training import Outcome, train
@@ -412,3 +413,15 @@ def test_the_first_tensor_that_is_not_finite_is_named() -> None:
 
 def test_fifty_in_a_row_leave_room_for_fp16_to_find_its_scale() -> None:
     assert 2 * math.log2(65536) < MAX_SKIPPED_IN_A_ROW
+
+
+def test_a_density_near_zero_nats_at_the_first_step_may_rise_by_a_nat_a_value(tmp_path: Path) -> None:
+    fit(config({"data": {"val_size": 0}}, steps=1), tmp_path / "run")
+    values = math.prod(find_checkpoint(tmp_path / "run").state.image_shape)
+    cautions = []
+    for last in (values - 20.0, values + 20.0):
+        lines = [{"step": 1, "distortion": -10.0}, {"step": 2, "distortion": last}]
+        (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        cautions.append(caution_about(tmp_path / "run"))
+    assert cautions[0] is None
+    assert "has risen from -10 at the first step to" in (cautions[1] or "")

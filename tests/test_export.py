@@ -12,7 +12,8 @@ from vae_dist.checkpoint import find_checkpoint
 from vae_dist.checkpoint.diffusers_folder import CONFIG, WEIGHTS
 from vae_dist.checkpoint.latents import LATENTS, LatentStatistics
 from vae_dist.errors import UserError
-from vae_dist.runs.export import CARD, export_to_diffusers
+from vae_dist.runs.export import export_to_diffusers
+from vae_dist.runs.model_card import CARD
 
 
 @pytest.fixture(scope="module")

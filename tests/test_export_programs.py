@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -51,9 +52,37 @@ def test_an_exported_model_runs_alone(run: Path, vae_dist_started: Command, tmp_
 def test_a_program_that_computes_something_else_is_not_written(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(module.WRITERS, "torch", (lambda network, example: (b"", lambda x: [x, x]), ".pt2"))
+    monkeypatch.setitem(module.WRITERS, "torch", (lambda *_: (b"", lambda x: [x, x]), ".pt2"))
     checkpoint = find_checkpoint(run)
     monkeypatch.setattr(module.Encoder, "forward", lambda self, x: (x + 1, x))
     with pytest.raises(UserError, match="computes something else"):
         export_programs(checkpoint, tmp_path / "out", "torch")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_onnx_file_computes_the_same_for_a_batch_of_any_size(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a symbolic size is no integer
+    checkpoint = find_checkpoint(run)
+    assert export_programs(checkpoint, tmp_path / "out", "onnx") < 1e-4
+    encoder, decoder = (onnxruntime.InferenceSession(tmp_path / "out" / f"{n}.onnx") for n in ("encoder", "decoder"))
+    x = torch.rand(3, 1, 8, 8)
+    mu, sigma = encoder.run(["mu", "sigma"], {"x": x.numpy()})
+    posterior = load_model(run).encode(x)
+    torch.testing.assert_close(torch.from_numpy(sigma), posterior.sigma, atol=1e-4, rtol=1e-4)
+    (pixels,) = decoder.run(["pixels"], {"z": mu[:1]})
+    torch.testing.assert_close(torch.from_numpy(pixels), load_model(run)(x[:1]), atol=1e-4, rtol=1e-4)
+    told = decoder.get_modelmeta().custom_metadata_map
+    assert (told["run"], told["step"], told["pixels"]) == (str(run), "1", "[0, 1]")
+    assert "opset 20" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_onnx_without_its_packages_is_refused_in_one_sentence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"^ONNX needs packages .*: pip install 'vae-dist\[onnx\]'\.$"):
+        export_programs(find_checkpoint(run), tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()

@@ -159,7 +159,7 @@ def test_ticks_are_few_and_in_range(low: float, high: float) -> None:
 def test_ticks_of_counts_are_whole_and_labels_are_short() -> None:
     assert Axis.over([10, 10]).ticks == [9, 10, 11]
     assert Axis.over([0, 0]).ticks == [0, 1]
-    assert [label(value) for value in (0.1 + 0.2, -1500.0, 1e-5, 2e4, 1e6)] == ["0.3", "−1,500", "1e−05", "20k", "1M"]
+    assert [label(value) for value in (0.1 + 0.2, -1500.0, 1e-5, 2e4, 1e6)] == ["0.3", "-1,500", "1e-05", "20k", "1M"]
 
 
 def test_an_axis_is_logarithmic_where_most_values_would_be_flat() -> None:

@@ -194,7 +194,7 @@ def save_gradient(weights: Path, folder: Path) -> None:
     """Reduce the gradient of a batch that the processes share."""
     group = join_process_group(timeout_s=60)
     objective = penalized(load_lpips(weights, SHAPE, CPU), 1.0)
-    accelerator = make_accelerator("fp32", folder, ())
+    accelerator = make_accelerator("fp32")
     reducer = build_reducer(accelerator, objective, TrainConfig(batch_size=4, micro_batches=2), group)
     x, share = pictures(4, SHAPE) / 255, 4 // group.size
     mine = slice(group.rank * share, (group.rank + 1) * share)

@@ -256,11 +256,11 @@ class Scaled(nn.Module):
         return Loss(loss * self.factor, metrics)
 
 
-def step_with_one_gradient_out_of_range(settings: dict[str, Any], folder: Path) -> None:
+def step_with_one_gradient_out_of_range(settings: dict[str, Any]) -> None:
     """Run on each of two processes; the gradient of the second one alone can't be added."""
     process_group = join_process_group(timeout_s=60)
     config = Config.model_validate(settings)
-    accelerator = make_accelerator("fp32", folder, ())
+    accelerator = make_accelerator("fp32")
     state = TrainState(config, (1, 4, 4), process_group.device)
     elbo = ELBO(state.model)
     objective = Scaled(elbo)
@@ -296,7 +296,7 @@ def test_a_gradient_out_of_range_on_one_process_skips_the_step_on_all(tmp_path: 
         "train": {"reduce": "exact", "batch_size": 8, "micro_batches": 4},
     }
     log = tmp_path / "log"
-    call_on(2, log, step_with_one_gradient_out_of_range, settings, tmp_path)
+    call_on(2, log, step_with_one_gradient_out_of_range, settings)
     lines = [line for line in log.read_text().splitlines() if line.startswith("weights")]
     assert len(lines) == 2
     assert len(set(lines)) == 1

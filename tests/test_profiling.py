@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {"batch_size": 16, "micro_batches": 2, "threads": 1, "pre
 def trained(out: Path, *, steps: int, profile: bool) -> str:
     """Train, and return what was printed."""
     output = io.StringIO()
-    config = {"model": {"h_dim": 8}, "data": {"val_size": 16}, "train": {**TINY, "steps": steps, "profile": profile}}
+    config = {"model": {"h_dim": 256}, "data": {"val_size": 16}, "train": {**TINY, "steps": steps, "profile": profile}}
     train(Config.model_validate(config), out, console=Console(file=output, width=100))
     return output.getvalue()
 
@@ -42,7 +42,7 @@ def test_the_table_names_operators_and_their_calls(profiled: tuple[Path, str]) -
     (line,) = [line for line in profiled[1].splitlines() if "aten::addmm" in line]
     _, operator, calls, milliseconds, share, _ = line.split("│")
     assert operator.strip() == "aten::addmm"
-    assert calls.strip() == "5"  # linear layers: two in, two heads, … of 784-8-20-8-784
+    assert calls.strip() == "5"  # linear layers: two in, two heads, … of 784-256-20-256-784
     assert float(milliseconds) > 0
     assert share.strip().endswith("%")
 

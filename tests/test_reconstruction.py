@@ -18,9 +18,12 @@ from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.rendezvous import join_process_group
 from vae_dist.errors import UsageError, UserError
 from vae_dist.inference import blocks, reconstruction
-from vae_dist.inference.frechet import Backbone, frechet_distance, load_backbone
+from vae_dist.inference.backbones import TimmBackbone, load_backbone
+from vae_dist.inference.fid_inception import FIDInception, prepare_for_inception
+from vae_dist.inference.frechet import frechet_distance
 from vae_dist.inference.reconstruction import ReconstructionResult, measure_reconstructions
 from vae_dist.inference.similarity import psnr, ssim
+from vae_dist.losses.timm_network import TimmNetwork
 from vae_dist.models import Model, initial_model
 
 SHAPE = (3, 16, 12)
@@ -103,9 +106,11 @@ def model_and_images() -> tuple[Model, ResidentDataset]:
     return model.eval(), ResidentDataset("pictures", "made here", {"train": images}, "none")
 
 
-def small_backbone() -> Backbone:
+def small_backbone() -> TimmBackbone:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, stride=2), torch.nn.Flatten())
-    return Backbone("small", "0" * 64, network, 8, 8, "bilinear", (0.5,) * 3, (0.5,) * 3, 6 * 9)
+    return TimmBackbone(
+        "small", TimmNetwork(network, "0" * 64, 8, 8, "bilinear", mean=(0.5,) * 3, std=(0.5,) * 3, size=6 * 9)
+    )
 
 
 def measured(process_group: ProcessGroup | None = None) -> ReconstructionResult:
@@ -187,3 +192,25 @@ def test_a_backbone_that_does_not_fit_is_refused(weights: Path, tmp_path: Path) 
     (tmp_path / "text").write_text("no weights at all")
     with pytest.raises(UserError, match=r"can't be read|is damaged"):
         load("test_resnet", tmp_path / "text")
+
+
+def test_images_for_fids_network_are_resized_as_tensorflow_1_did() -> None:
+    ramp = torch.arange(20.0).expand(1, 3, 20, 20) / 255
+    row = prepare_for_inception(ramp)[0, 0, 0]
+    expected = (torch.arange(299) * (20 / 299)).clamp(max=19)  # the last pixel is repeated
+    torch.testing.assert_close(row, (expected - 128) / 128)
+
+
+def test_the_features_of_fids_network_are_those_of_torch_fidelity(tmp_path: Path) -> None:
+    theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch.manual_seed(0)
+    tensors = FIDInception().state_dict()
+    for name in (name for name in tensors if "running" in name):
+        tensors[name] = torch.rand(tensors[name].shape) + 0.5
+    save_file(tensors, tmp_path / "ours.safetensors")
+    torch.save(tensors | {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, tmp_path / "theirs.pth")
+    extractor = theirs.FeatureExtractorInceptionV3("", ["2048"], feature_extractor_weights_path=tmp_path / "theirs.pth")
+    images = pictures(2, (3, 40, 64))
+    backbone = load_backbone("fid-inception", tmp_path / "ours.safetensors", torch.device("cpu"))
+    torch.testing.assert_close(backbone.features(images / 255), extractor(images)[0], rtol=1e-4, atol=1e-5)
+    assert backbone.size == 2048

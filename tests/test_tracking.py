@@ -1,16 +1,15 @@
-"""Reporting: a terminal or tracker that fails doesn't end a run."""
+"""Reporting: a terminal or tracker that fails doesn't end a run, and each tracker goes on with its own."""
 
 import io
 import math
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.tracking import GeneralTracker
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from PIL import Image
 from rich.console import Console
 
 from vae_dist.config import Config
@@ -29,13 +28,6 @@ class Pipe(io.StringIO):
         if self.closed_there:
             raise BrokenPipeError
         return super().write(text)
-
-
-@pytest.fixture
-def accelerator() -> Iterator[Accelerator]:
-    """Accelerate's state is the process's: another test's run would meet it."""
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_a_terminal_closed_before_the_last_line_does_not_end_the_run() -> None:
@@ -72,32 +64,111 @@ def test_lines_of_runs_on_8_bit_levels_have_bits_per_dimension(
         assert f"{neg_elbo:.2f}{dims if bits else ''}  " in output.getvalue()
 
 
-def test_a_tracker_that_fails_at_the_end_gives_a_warning(
-    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+class Failing(GeneralTracker):  # type: ignore[misc]
+    """A tracker that fails whenever it is called."""
+
+    name = "wandb"
+    requires_logging_directory = False
+    started = False
+
+    def __init__(self, project: str, **options: Any) -> None:
+        super().__init__(_blank=True)
+
+    def start(self) -> None:
+        if not self.started:
+            raise LookupError("nobody is\nlogged in")
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        raise ConnectionError("nobody there")
+
+    finish = log_images = log
+
+
+TRACKED = Config(tracking={"trackers": ["wandb"]})
+
+
+def report(folder: Path, calls: list[str]) -> None:
+    """Start trackers, and call methods of a reporter by name."""
+    arguments: dict[str, tuple[Any, ...]] = {
+        "training": (1, {"loss": 1.0}, {}),
+        "pictures": (1, {"samples": Image.new("L", (2, 2))}),
+        "stop": (1,),
+    }
+    reporter = Reporter(None, [], TRACKED, 100, 0)
+    reporter.start_trackers(folder, "x")
+    for call in calls:
+        getattr(reporter, call)(*arguments[call])
+
+
+def test_a_tracker_that_fails_is_left_out_with_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Failing)
+    monkeypatch.setattr(Failing, "started", True)
+    for calls in (["training", "pictures", "stop"], ["pictures", "training", "stop"], ["stop"]):
+        with pytest.warns(UserWarning, match="The tracker wandb failed, and gets nothing more: ") as warned:
+            report(tmp_path, calls)
+        assert len(warned) == 1
+
+
+def test_a_tracker_that_does_not_start_is_refused_for_a_new_run_and_left_out_of_one_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Failing(GeneralTracker):  # type: ignore[misc]
-        name = "failing"
-        requires_logging_directory = False
-
-        def finish(self) -> None:
-            raise ConnectionError("nobody there")
-
-    monkeypatch.setattr(accelerator, "init_trackers", lambda *_, **__: None)
-    accelerator.trackers = [Failing(_blank=True)]
-    config = Config.model_validate({"tracking": {"trackers": ["tensorboard"]}})
-    reporter = Reporter(None, [], config, 100, 0)
-    reporter.start_trackers(accelerator, "x")
-    with pytest.warns(UserWarning, match="The tracker failing didn't finish: nobody there"):
-        reporter.stop(1)
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Failing)
+    with pytest.raises(UserError, match=r"Tracking by wandb can't start: nobody is\\nlogged in\."):
+        Reporter(None, [], TRACKED, 100, 0).start_trackers(tmp_path, "x")
+    reporter = Reporter(None, [], TRACKED, 100, 3)
+    with pytest.warns(UserWarning, match=r"Tracking by wandb can't start: .* The run goes on without it\."):
+        reporter.start_trackers(tmp_path, "x")
+    reporter.training(4, {"loss": 1.0}, {})
 
 
-def test_a_tracker_that_does_not_start_is_refused_in_one_sentence(
-    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise LookupError("nobody is logged in")
+def train_and_go_on(tracker: str, out: Path) -> Path:
+    """Train four steps and then another two, with an evaluation every two."""
+    images = torch.randint(0, 256, (32, 1, 4, 4), dtype=torch.uint8)
+    shared: dict[str, Any] = {
+        "model": {"h_dim": 4, "z_dim": 2},
+        "data": {"val_size": 16},
+        "optim": {"schedule": "constant"},
+        "tracking": {"trackers": [tracker]},
+    }
+    for steps in (4, 6):
+        short = {"steps": steps, "batch_size": 8, "eval_every": 2, "log_every": 2, "threads": 1}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="train.steps was 4")
+            train(Config(train=short, **shared), out, data=images)
+    return out
 
-    monkeypatch.setattr(accelerator, "init_trackers", refuse)
-    config = Config.model_validate({"tracking": {"trackers": ["wandb"]}})
-    with pytest.raises(UserError, match=r"Tracking by wandb can't start: nobody is logged in\."):
-        Reporter(None, [], config, 100, 0).start_trackers(accelerator, "x")
+
+def test_tensorboard_goes_on_with_curves_and_pictures(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    (folder,) = (train_and_go_on("tensorboard", tmp_path / "run") / "tensorboard").iterdir()
+    events = reader.EventAccumulator(str(folder)).Reload()
+    for tag, steps in (("train/neg_elbo", [1, 2, 4, 6]), ("val/neg_elbo", [2, 4, 6])):
+        assert [event.step for event in events.Scalars(tag)] == steps
+    for name in ("samples", "reconstructions"):
+        image = events.Images(name)[-1]
+        with Image.open(tmp_path / "run" / "images" / f"{name}.png") as drawn:
+            assert (image.step, image.width, image.height) == (6, *drawn.size)
+    assert len([path for path in folder.iterdir() if path.is_dir() and any(path.glob("hparams*"))]) == 1
+
+
+def test_wandb_goes_on_with_the_same_run_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = train_and_go_on("wandb", tmp_path / "run")
+    identity = Run(out).provenance["id"]
+    first, second = sorted((out / "wandb").glob(f"offline-run-*-{identity}"))
+    assert list(first.rglob("samples_4_*.png"))
+    assert list(second.rglob("reconstructions_6_*.png"))
+
+
+def test_trackio_goes_on_with_the_same_run_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
+    pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    out = train_and_go_on("trackio", tmp_path / "run")
+    logs = SQLiteStorage.get_logs("vae-dist", f"run-{Run(out).provenance['id']}")
+    assert [line["step"] for line in logs if "train/neg_elbo" in line] == [1, 2, 4, 6]
+    assert [line["step"] for line in logs if "samples" in line] == [2, 4, 6]

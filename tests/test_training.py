@@ -421,16 +421,6 @@ def test_a_finished_run_without_its_checkpoints_is_left_alone(tmp_path: Path) ->
     assert (tmp_path / "x" / "metrics.jsonl").read_bytes() == before
 
 
-def test_tensorboard_goes_on_after_a_resume(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    tracked = ("--set", "tracking.trackers=[tensorboard]")
-    assert train(tmp_path, "x", *tracked).returncode == 0
-    assert train(tmp_path, "x", *tracked, "--set", "train.steps=9").returncode == 0
-    events = list((tmp_path / "x" / "tensorboard").rglob("events.out*"))
-    assert len({event.parent for event in events if "hparams" not in str(event)}) >= 1
-    assert len(events) >= 2
-
-
 def test_a_finished_run_says_so_and_another_config_is_refused(vae_dist: Command, trained: Path, tmp_path: Path) -> None:
     arguments = ["train", *QUICK, "--set", "train.steps=300"]
     again = vae_dist(*arguments, cwd=trained)

@@ -34,13 +34,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
+def replace_file(path: Path, content: bytes, *, sync: bool = True) -> bool:
     """Put `content` at `path` in one step, making its folder where there is none.
 
     Args:
         path: of the file.
         content: of the file.
         sync: force it to the disk before returning; else it may be lost, or empty, if the machine fails.
+
+    Returns:
+        Whether it has taken the place of another file.
 
     Raises:
         UserError: `path` is a folder, which is never replaced.
@@ -49,6 +52,7 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    replaced = path.exists() or path.is_symlink()
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
         _write(temporary, content, sync=sync)
@@ -57,6 +61,7 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
             sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+    return replaced
 
 
 def open_to_append(path: Path) -> IO[bytes]:

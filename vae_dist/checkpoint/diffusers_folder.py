@@ -171,10 +171,20 @@ def write_diffusers_folder(
     Raises:
         OSError: the disk refuses.
     """
+    for name, content in diffusers_files(model, config, statistics).items():
+        replace_file(path / name, content)
+
+
+def diffusers_files(
+    model: AutoencoderKL, config: AutoencoderKLConfig, statistics: LatentStatistics | None
+) -> dict[str, bytes]:
+    """Return the files of such a folder by name, as `write_diffusers_folder` writes them."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in without_likelihood(model.state_dict()).items()}
-    replace_file(path / WEIGHTS, serialize(tensors, metadata={"format": "pt"}))
     content = _config_of(config, model.image_shape, statistics)
-    replace_file(path / CONFIG, json.dumps(content, indent=2).encode() + b"\n")
+    return {
+        WEIGHTS: serialize(tensors, metadata={"format": "pt"}),
+        CONFIG: json.dumps(content, indent=2).encode() + b"\n",
+    }
 
 
 def _config_of(

@@ -26,6 +26,7 @@ from vae_dist.checkpoint.format import (
     file_name,
     step_of,
 )
+from vae_dist.checkpoint.hub import HubAddress, fetch_checkpoint
 from vae_dist.checkpoint.misplaced import check_is_folder, is_lfs_pointer, lfs_advice, what_else
 from vae_dist.checkpoint.tensor_file import (
     LONGEST_NAME,
@@ -138,11 +139,13 @@ def read_state(path: Path) -> State:
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """Open the checkpoint meant by a run folder or a checkpoint folder.
+    """Open the checkpoint meant by a run folder, a checkpoint folder, or an address of the Hugging Face Hub.
 
     Raises:
-        UserError: there is no such folder, or no intact checkpoint in it.
+        UserError: there is no such folder or repository, or no intact checkpoint in it.
     """
+    if address := HubAddress.of(path):
+        return Checkpoint.open(fetch_checkpoint(address))
     check_is_folder(path)
     if step_of(path) is not None or (path / MANIFEST).exists():
         return Checkpoint.open(path)

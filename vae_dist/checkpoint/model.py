@@ -25,10 +25,10 @@ def has_averaged_weights(checkpoint: Checkpoint) -> bool:
 
 
 def load_model(path: str | Path, *, ema: bool = True, model: Model | BuildModel | None = None) -> Model:
-    """Load the model in a run folder (its newest intact checkpoint) or in a checkpoint folder.
+    """Load the model in a run folder (its newest intact checkpoint), in a checkpoint folder, or on the Hub.
 
     Args:
-        path: the folder.
+        path: the folder, or hf://owner/name, or hf://owner/name@revision.
         ema: take the averaged weights where there are any; False for the raw ones.
         model: what was given to `train` as its model, if anything was.
 

@@ -18,6 +18,7 @@ from vae_dist.cli.init import init
 from vae_dist.cli.interpolate import interpolate
 from vae_dist.cli.map import map_latents
 from vae_dist.cli.options import HELP
+from vae_dist.cli.push import push
 from vae_dist.cli.reconstruct import SeveralInputs, reconstruct
 from vae_dist.cli.report import report
 from vae_dist.cli.runs import runs
@@ -52,24 +53,33 @@ def program(
     """Train variational autoencoders on images, from one CPU to many GPUs."""
 
 
-app.command()(init)
-app.command()(train)
-app.command()(sample)
-app.command(cls=SeveralInputs)(reconstruct)
-app.command()(interpolate)
-app.command()(traverse)
-app.command("map", cls=SeveralInputs)(map_latents)
-app.command()(evaluate)
-app.command()(score)
-app.command()(encode)
-app.command()(decode)
-app.command()(runs)
-app.command()(compare)
-app.command()(report)
-app.command()(export)
-app.command()(info)
-app.add_typer(data, name="data")
-app.add_typer(configs, name="configs")
+TRAINING, PICTURES, FIGURES, RUNS, OTHERS = (
+    "Training",
+    "Pictures",
+    "Figures and latents",
+    "Runs",
+    "Configs, data, machine",
+)
+
+app.command(rich_help_panel=TRAINING)(init)
+app.command(rich_help_panel=TRAINING)(train)
+app.command(rich_help_panel=PICTURES)(sample)
+app.command(cls=SeveralInputs, rich_help_panel=PICTURES)(reconstruct)
+app.command(rich_help_panel=PICTURES)(interpolate)
+app.command(rich_help_panel=PICTURES)(traverse)
+app.command("map", cls=SeveralInputs, rich_help_panel=PICTURES)(map_latents)
+app.command(rich_help_panel=FIGURES)(evaluate)
+app.command(rich_help_panel=FIGURES)(score)
+app.command(rich_help_panel=FIGURES)(encode)
+app.command(rich_help_panel=FIGURES)(decode)
+app.command(rich_help_panel=RUNS)(runs)
+app.command(rich_help_panel=RUNS)(compare)
+app.command(rich_help_panel=RUNS)(report)
+app.command(rich_help_panel=RUNS)(export)
+app.command(rich_help_panel=RUNS)(push)
+app.add_typer(configs, name="configs", rich_help_panel=OTHERS)
+app.add_typer(data, name="data", rich_help_panel=OTHERS)
+app.command(rich_help_panel=OTHERS)(info)
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, AsCsv, AsJson, Debug
 from vae_dist.cli.rows import check_one_format, print_rows
+from vae_dist.cli.terminal import plain_table, table_console
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
@@ -40,34 +42,29 @@ def compare(
         raise UsageError(f"Give two to {MOST} runs to compare, not {len(runs)}.")
     figures, values = [figures_of(run) for run in runs], differing_values(runs)
     names = [printable(str(run)) for run in runs]
-    save_picture(out, draw_panels(panels_of(runs), names), _origin(names))
+    replaced = save_picture(out, draw_panels(panels_of(runs), names), _origin(names))
     if as_json or as_csv:
         configs = [{key: row[number] for key, row in values.items()} for number in range(len(runs))]
         rows = [{"run": name, **of, **config} for name, of, config in zip(names, figures, configs, strict=True)]
         print_rows(rows, as_json=as_json)
     else:
         _print_tables(names, figures, values)
-    print(printable(str(out)), file=sys.stderr if as_json or as_csv else sys.stdout)
+    print_written(out, replaced=replaced, stream=sys.stderr if as_json or as_csv else None)
 
 
 def _print_tables(
     names: Sequence[str], figures: Sequence[Mapping[str, Any]], values: Mapping[str, Sequence[Any]]
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from vae_dist.reporting.comparison import FIGURES, written
 
     shown = {label: [of[key] for of in figures] for key, label in FIGURES.items()}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
-    for name in names:
-        table.add_column(Text(name), justify="right", overflow="fold")
+    table = plain_table(["", *names], [""])
     for label, row in [*shown.items(), ("", [""] * len(names)), *values.items()]:
         if any(value is not None for value in row):
             table.add_row(Text(label), *(Text(printable(written(value))) for value in row))
-    Console().print(table)
+    table_console().print(table)
     if not values:
         print("Their configs are the same.")
 

@@ -28,9 +28,12 @@ data.command()(inspect)
 def pack(
     pictures: Annotated[
         Path,
-        typer.Argument(help="Folder or archive (.zip, .tar) of pictures; its folders train, val, test are splits."),
+        typer.Argument(
+            metavar="PICTURES",
+            help="Folder or archive (.zip, .tar) of pictures; its folders train, val, test are splits.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder of the packed set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the packed set.")],
     store: Annotated[
         Literal["pixels", "original"], typer.Option(help="Hold pixels of one size, or the files, decoded in training.")
     ] = "pixels",
@@ -41,7 +44,7 @@ def pack(
         tuple[float, float] | None, typer.Option(help="Values that become 0 and 255.", show_default="their type's")
     ] = None,
     fit: Annotated[
-        Literal["crop", "pad"], typer.Option(help="To that size: keep the centred part, or the whole picture.")
+        Literal["crop", "pad"], typer.Option(help="To --size: keep the centred part, or the whole picture.")
     ] = "crop",
     background: Annotated[
         int, typer.Option(min=0, max=255, help="Grey level below transparent pictures and around padded ones.")

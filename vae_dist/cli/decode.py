@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vae_dist.cli.errors import handle_errors, rank_zero_only
-from vae_dist.cli.options import Best, CheckpointPath, Debug, load_on_device, open_checkpoint
+from vae_dist.cli.options import Best, Debug, ModelPath, load_on_device, open_checkpoint
 from vae_dist.errors import UserError
 from vae_dist.printable import printable
 
@@ -18,7 +18,7 @@ def decode(
     out: Annotated[Path, typer.Option(help="Folder for the pictures, NUMBER.png in the order of the latents.")] = Path(
         "decoded"
     ),
-    checkpoint: CheckpointPath = None,
+    checkpoint: ModelPath = None,
     best: Best = False,
     debug: Debug = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from vae_dist.cli.errors import handle_errors
-from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint, pictures_among
+from vae_dist.cli.options import Best, Debug, ModelPath, Seed, on_all_ranks, open_checkpoint, pictures_among
 from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
@@ -50,7 +50,7 @@ def encode(
         bool, typer.Option("--scaled", help="Shift and scale to mean 0 and deviation 1 over training images.")
     ] = False,
     seed: Seed = 0,
-    checkpoint: CheckpointPath = None,
+    checkpoint: ModelPath = None,
     best: Best = False,
     debug: Debug = False,
 ) -> None:

@@ -15,6 +15,7 @@ from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.figure_table import FigureTable
 from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
 from vae_dist.cli.reconstruction import check_metrics, measure
+from vae_dist.cli.terminal import print_sentences
 
 if TYPE_CHECKING:
     from vae_dist.checkpoint import Checkpoint
@@ -66,7 +67,7 @@ def evaluate(
     backbone: Annotated[
         Path | None, typer.Option(help="Weights of the network for frechet, as safetensors.", show_default=False)
     ] = None,
-    backbone_model: Annotated[str, typer.Option(help="timm's name of that network.")] = "efficientnet_lite0",
+    backbone_model: Annotated[str, typer.Option(help="Its name: timm's, or fid-inception.")] = "efficientnet_lite0",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     checkpoint: CheckpointPath = None,
     best: Best = False,
@@ -123,7 +124,7 @@ def _choose_split(process_group: "ProcessGroup", dataset: "Dataset", split: str 
     """Return the split that was asked for, or the first of the usual ones, with a word about the test split."""
     chosen = split or next(name for name in ("test", "val", "train") if name in dataset.splits)
     if split is None and chosen == "test" and process_group.is_rank_zero:
-        print(OPENS_TEST_SPLIT, file=sys.stderr, flush=True)
+        print_sentences(OPENS_TEST_SPLIT, sys.stderr)
     return chosen
 
 
@@ -171,15 +172,14 @@ def keep_pace(process_group: "ProcessGroup") -> bool:
 
 @contextmanager
 def scoring_progress(images: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar of the images that are scored, on stderr and gone at the end; none where there is no terminal."""
+    """Show on stderr how many of the images are scored: a bar that is gone at the end, or lines where none can be."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), "images", TimeRemainingColumn(), "left")
-    with Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal)) as bar:
-        task = bar.add_task("", total=images)
-        yield lambda done: bar.update(task, completed=done)
+    from vae_dist.reporting.counting import counting_display
+
+    with counting_display(Console(stderr=True) if visible else None, "scoring images") as show:
+        show(0, images)
+        yield lambda done: show(done, images)
 
 
 def _report(checkpoint: "Checkpoint", result: "EvalResult") -> FigureTable:

@@ -13,14 +13,14 @@ from vae_dist.printable import printable
 @handle_errors
 @rank_zero_only
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or of a checkpoint.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or of a checkpoint, or hf://owner/name.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; none is overwritten.")],
     file_format: Annotated[
-        Literal["diffusers", "torch"],
+        Literal["diffusers", "torch", "onnx"],
         typer.Option(
             "--format",
-            help="diffusers: as its AutoencoderKL loads it; torch: encoder and decoder of any model, as torch.export "
-            "loads them.",
+            help="diffusers: as its AutoencoderKL loads it; torch, onnx: encoder and decoder of any model, as "
+            "torch.export and onnxruntime load them.",
         ),
     ] = "diffusers",
     best: Best = False,

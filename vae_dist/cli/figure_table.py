@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from vae_dist.cli.terminal import print_sentences, table_console
 from vae_dist.printable import printable
 
 
@@ -22,7 +23,6 @@ class FigureTable(NamedTuple):
 
     def print(self, *, as_json: bool) -> None:
         """Print a table with the protocol below it, or JSON."""
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
@@ -38,6 +38,5 @@ class FigureTable(NamedTuple):
         table.add_column("unit", overflow="fold")
         for row in self.rows:
             table.add_row(*map(Text, row))
-        console = Console()
-        console.print(table)
-        console.print(printable(self.protocol), soft_wrap=True, highlight=False)
+        table_console().print(table)
+        print_sentences(self.protocol)

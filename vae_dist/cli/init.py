@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @rank_zero_only
 def init(
     path: Annotated[
-        Path, typer.Argument(help="Folder or archive (.zip, .tar) of pictures, or folder of a packed set.")
+        Path,
+        typer.Argument(
+            metavar="PICTURES", help="Folder or archive (.zip, .tar) of pictures, or folder of a packed set."
+        ),
     ],
     out: Annotated[
         Path | None,

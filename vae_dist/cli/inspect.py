@@ -8,6 +8,7 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, Debug
 from vae_dist.cli.reading import reading
+from vae_dist.cli.written import print_written
 from vae_dist.printable import printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 @rank_zero_only
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="Folder or archive (.zip, .tar) of pictures, or folder of a packed set.")
+        Path,
+        typer.Argument(
+            metavar="PICTURES", help="Folder or archive (.zip, .tar) of pictures, or folder of a packed set."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Contact sheet to write: up to 64 of the pictures.")] = IMAGES
     / "inspect.png",
@@ -47,8 +51,7 @@ def inspect(
         table.add_row(Text(printable(name), style="bold"), Text(printable(fact), overflow="fold"))
     console.print(table)
     if sheet is not None:
-        save_picture(out, sheet, origin_of_sheet(path))
-        print(printable(str(out)))
+        print_written(out, replaced=save_picture(out, sheet, origin_of_sheet(path)))
 
 
 def _packed(folder: Path, show: "Progress") -> "tuple[dict[str, str], Image | None]":

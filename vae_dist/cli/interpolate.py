@@ -8,8 +8,9 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, Seed, load_on_device, open_checkpoint
 from vae_dist.cli.prior_note import note_on_prior
+from vae_dist.cli.terminal import print_sentences
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
-from vae_dist.printable import printable
 
 
 @handle_errors
@@ -45,7 +46,7 @@ def interpolate(
     else:
         ends = sample_latents(model, 2, seed=seed)
     origin = Origin.of(found, "interpolate", None if start else seed)
-    save_frames(out, interpolation_frames(model, ends, steps, method), origin.metadata())
-    print(printable(f"{out}: {origin}"))
+    replaced = save_frames(out, interpolation_frames(model, ends, steps, method), origin.metadata())
+    print_written(out, origin, replaced=replaced)
     if not start and (note := note_on_prior(model, found.config)):
-        print(note)
+        print_sentences(note)

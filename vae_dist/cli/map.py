@@ -9,8 +9,8 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.held_out import model_and_data, model_and_pictures
 from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, open_checkpoint
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
-from vae_dist.printable import printable
 
 MOST = 20_000  # images
 
@@ -65,7 +65,8 @@ def map_latents(
         [classes[index] for index in indices.tolist()] if classes else (),
     )
     origin = Origin.of(found, "map")
-    save_picture(out, sheet, origin.metadata())
+    replaced = save_picture(out, sheet, origin.metadata())
     one, two = plane.shares
     what = PICTURES if pictures else f"{chosen} images"
-    print(printable(f"{out}: {origin}; {len(indices):,} {what}, {one:.0%} and {two:.0%} of the variance"))
+    about = f"{origin}; {len(indices):,} {what}, {one:.0%} and {two:.0%} of the variance"
+    print_written(out, about, replaced=replaced)

@@ -20,13 +20,20 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 RunPath = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[RUN]", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"
+        metavar="[RUN]",
+        help="Folder of a run or of a checkpoint, or hf://owner/name.",
+        show_default="the newest run under runs/",
     ),
 ]
 CheckpointPath = Annotated[Path | None, typer.Option("--checkpoint", help="The same as RUN.")]
+ModelPath = Annotated[  # of commands that take other things by position
+    Path | None,
+    typer.Option("--checkpoint", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"),
+]
 Best = Annotated[bool, typer.Option("--best", help="Take a run's best checkpoint by validation, not its newest.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Show = Annotated[bool, typer.Option("--show", help="Show them in the terminal as well, in blocks of colour.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; the same seed gives the same result.")]
 
 
@@ -58,11 +65,16 @@ def open_checkpoint(run: Path | None, checkpoint: Path | None, *, best: bool) ->
     """
     from vae_dist.checkpoint import find_checkpoint
     from vae_dist.checkpoint.diffusers_folder import is_diffusers_folder
+    from vae_dist.checkpoint.hub import HubAddress
     from vae_dist.runs.discovery import best_checkpoint, newest_run, similar_run
 
     if run is not None and checkpoint is not None:
         raise UsageError(f"{run} and --checkpoint {checkpoint} name a model each: give one of them.")
     path = run or checkpoint or newest_run()
+    if address := HubAddress.of(path):
+        if best:
+            raise UsageError(f"{address} is one checkpoint, and --best chooses among those of a run: leave it out.")
+        return find_checkpoint(path)
     if not path.exists() and (meant := similar_run(path)):
         raise UserError(f"There is no {path}; did you mean {meant}?")
     if is_diffusers_folder(path):

@@ -22,10 +22,10 @@ def reading(console: "Console", last_words: str = "Nothing was written.") -> Ite
     Raises:
         typer.Exit: a signal came.
     """
-    from vae_dist.reporting.reading import reading_display
+    from vae_dist.reporting.counting import counting_display
 
     try:
-        with StopSignals() as signals, signals.raised(), reading_display(console) as show:
+        with StopSignals() as signals, signals.raised(), counting_display(console, "reading pictures") as show:
             yield show
     except Stopped as stopped:
         print(printable(f"Stopped. {last_words}"))

@@ -14,12 +14,13 @@ from vae_dist.cli.options import (
     CheckpointPath,
     Debug,
     RunPath,
+    Show,
     load_on_device,
     open_checkpoint,
     pictures_among,
 )
+from vae_dist.cli.written import print_written, show_in_terminal
 from vae_dist.errors import UserError
-from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +52,7 @@ def reconstruct(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = IMAGES / "reconstructions.png",
+    show: Show = False,
     checkpoint: CheckpointPath = None,
     best: Best = False,
     debug: Debug = False,
@@ -61,9 +63,11 @@ def reconstruct(
     pictures were: cropped or padded, resized, in grey or RGB. Autoencoders
     with spatial latents take it whole, also if they were trained on crops.
     """
+    import torch
+
     from vae_dist.data.input_images import read_images
-    from vae_dist.inference.drawing import save_picture
-    from vae_dist.inference.figures import reconstruction_figure
+    from vae_dist.inference.drawing import comparison, save_picture
+    from vae_dist.inference.figures import reconstruct_images
     from vae_dist.inference.origin import Origin
     from vae_dist.models.spatial import SpatialModel
 
@@ -75,8 +79,11 @@ def reconstruct(
         model = model.for_images(found.rule.height, found.rule.width)
     originals = read_images(paths, model.image_shape, found.rule) if paths else _held_out_images(found, whole=whole)
     origin = Origin.of(found, "reconstruct")
-    save_picture(out, reconstruction_figure(model, originals), origin.metadata())
-    print(printable(f"{out}: {origin}"))
+    rebuilt = reconstruct_images(model, originals)
+    replaced = save_picture(out, comparison(originals.cpu(), rebuilt), origin.metadata())
+    if show:
+        show_in_terminal(torch.cat([originals.cpu(), rebuilt], dim=2), out)
+    print_written(out, origin, replaced=replaced)
 
 
 def _with_inputs_repeated(arguments: Sequence[str]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def check_metrics(text: str | None, backbone: Path | None, settings: Sequence[st
     if "frechet" in wanted and backbone is None:
         raise UsageError(
             "The Fréchet distance is between features of a network: give its weights with --backbone FILE "
-            "and timm's name of it with --backbone-model."
+            "and its name with --backbone-model."
         )
     return wanted
 
@@ -60,7 +60,7 @@ def measure(
     Without weights of VGG16, those of LPIPS come from the Hugging Face Hub.
     """
     from vae_dist.data.cropped import uncropped
-    from vae_dist.inference.frechet import load_backbone
+    from vae_dist.inference.backbones import load_backbone
     from vae_dist.inference.reconstruction import measure_reconstructions
     from vae_dist.losses.lpips import load_lpips
 

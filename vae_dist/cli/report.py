@@ -9,8 +9,8 @@ from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.evaluate import scoring_progress
 from vae_dist.cli.held_out import model_and_data
 from vae_dist.cli.options import Debug
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError, UserError
-from vae_dist.printable import printable
 
 if TYPE_CHECKING:
     from vae_dist.inference.examples import Examples
@@ -37,8 +37,8 @@ def report(
     if len(runs) > MOST:
         raise UsageError(f"Give one to {MOST} runs, not {len(runs)}.")
     content = write_report(runs, [_examples_of(run) for run in runs]).encode("utf-8", "backslashreplace")
-    replace_file(out, content)
-    print(printable(f"{out}: {len(content) / 2**20:.1f} MiB"))
+    replaced = replace_file(out, content)
+    print_written(out, f"{len(content) / 2**20:.1f} MiB", replaced=replaced)
 
 
 def _examples_of(run: Path) -> "Examples | str":

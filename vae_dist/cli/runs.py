@@ -11,13 +11,19 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.options import AsCsv, AsJson, Debug
 from vae_dist.cli.rows import check_one_format, print_rows
+from vae_dist.cli.terminal import WIDE, plain_table, table_console
 from vae_dist.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
 
     from vae_dist.runs.listing import RunSummary
 
+DATA, SIZE = "data, model", "size"
+TEXTS = ("run", "state", DATA)  # columns that are aligned left
+LEFT_OUT = ((), (DATA,), (DATA, SIZE))  # of a narrow terminal, so that names and numbers stay whole
 AGES = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -33,6 +39,7 @@ def runs(
 
     The −ELBO is that of the checkpoint that --best takes, over validation
     images in nats an image. Figures compare between runs on the same data.
+    A narrow terminal is not shown data, model and size, if they don't fit.
     """
     from vae_dist.runs.listing import runs_below, summarize_run
 
@@ -51,33 +58,38 @@ def _record(run: "RunSummary") -> dict[str, Any]:
 
 
 def _print_table(found: "Sequence[RunSummary]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console, table = Console(), Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("run", "state", "step", "val −ELBO", "data, model", "size", "age"):
-        is_text = column in ("run", "state", "data, model")
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold", no_wrap=column == "state")
-    for run in found:
-        table.add_row(*(Text(printable(cell)) for cell in _cells(run)))
-    console.print(table)
+    console, rows = table_console(), [_cells(run) for run in found]
+    tables = [_table(rows, [column for column in rows[0] if column not in without]) for without in LEFT_OUT]
+    unlimited = console.options.update_width(WIDE)
+    fitting = (table for table in tables if console.measure(table, options=unlimited).maximum <= console.width)
+    console.print(next(fitting, tables[-1]))
+    if not all(run.has_likelihood for run in found):
+        print("* cross-entropy + rate, which is no likelihood")
     for run in found:
         if run.problem:
             print(f"Warning: {printable(run.problem)}", file=sys.stderr)
 
 
-def _cells(run: "RunSummary") -> tuple[str, ...]:
+def _table(rows: "Sequence[Mapping[str, str]]", columns: "Sequence[str]") -> "Table":
+    from rich.text import Text
+
+    table = plain_table(columns, TEXTS)
+    for row in rows:
+        table.add_row(*(Text(printable(row[column])) for column in columns))
+    return table
+
+
+def _cells(run: "RunSummary") -> dict[str, str]:
     score = "" if run.best_val_neg_elbo is None else f"{run.best_val_neg_elbo:.2f}"
-    return (
-        str(run.path),
-        run.state,
-        _steps(run),
-        score if run.has_likelihood or not score else f"{score} (no likelihood)",
-        ", ".join(filter(None, (run.data, run.model))),
-        f"{run.bytes / 2**20:,.1f} MiB",
-        _age(time.time() - run.changed),
-    )
+    return {
+        "run": str(run.path),
+        "state": run.state,
+        "step": _steps(run),
+        "val −ELBO": score if run.has_likelihood else f"{score}*",
+        DATA: ", ".join(filter(None, (run.data, run.model))),
+        SIZE: f"{run.bytes / 2**20:,.0f} MiB",
+        "age": _age(time.time() - run.changed),
+    }
 
 
 def _steps(run: "RunSummary") -> str:

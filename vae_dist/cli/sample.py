@@ -13,12 +13,14 @@ from vae_dist.cli.options import (
     Debug,
     RunPath,
     Seed,
+    Show,
     finite,
     load_on_device,
     open_checkpoint,
 )
 from vae_dist.cli.prior_note import note_on_prior
-from vae_dist.printable import printable
+from vae_dist.cli.terminal import print_sentences
+from vae_dist.cli.written import print_written, show_in_terminal
 
 MOST_SAMPLES = 10_000  # in one picture
 
@@ -34,19 +36,23 @@ def sample(
         typer.Option(min=0.0, callback=finite, help="Factor of the prior's noise; lower is likelier and less varied."),
     ] = 1.0,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = IMAGES / "samples.png",
+    show: Show = False,
     checkpoint: CheckpointPath = None,
     best: Best = False,
     debug: Debug = False,
 ) -> None:
     """Draw new images from the prior."""
-    from vae_dist.inference.drawing import save_picture
-    from vae_dist.inference.figures import sample_figure
+    from vae_dist.inference import generation
+    from vae_dist.inference.drawing import grid, save_picture, to_bytes
     from vae_dist.inference.origin import Origin
 
     found = open_checkpoint(run, checkpoint, best=best)
     model = load_on_device(found)
     origin = Origin.of(found, "sample", seed)
-    save_picture(out, sample_figure(model, n, seed=seed, temperature=temperature), origin.metadata())
-    print(printable(f"{out}: {origin}"))
+    images = to_bytes(generation.sample(model, n, seed=seed, temperature=temperature))
+    replaced = save_picture(out, grid(images), origin.metadata())
+    if show:
+        show_in_terminal(images, out)
+    print_written(out, origin, replaced=replaced)
     if note := note_on_prior(model, found.config):
-        print(note)
+        print_sentences(note)

@@ -9,7 +9,9 @@ import typer
 
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.evaluate import TARGETS, keep_pace, scoring_progress
-from vae_dist.cli.options import Best, CheckpointPath, Debug, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.options import Best, Debug, ModelPath, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.terminal import plain_table, table_console
+from vae_dist.cli.written import print_written
 from vae_dist.errors import UsageError
 from vae_dist.printable import one_line, printable
 
@@ -58,7 +60,7 @@ def score(
     worst: Annotated[
         int, typer.Option(min=0, max=MOST_WORST, help="Draw so many of the highest −ELBO, with error maps.")
     ] = 0,
-    checkpoint: CheckpointPath = None,
+    checkpoint: ModelPath = None,
     best: Best = False,
     debug: Debug = False,
 ) -> None:
@@ -136,10 +138,9 @@ def _write(
     bound = "−ELBO" if has_likelihood(images.model, images.dataset) else "cross-entropy + rate"
     origin = Origin.of(checkpoint, "score", seed)
     protocol = f"{origin}; k={k}; {TARGETS[images.dataset.binarization]}; nats an image; neg_elbo is the {bound}"
-    write_scores(out, _columns(images, scores), protocol)
-    print(
-        printable(f"{out}: {len(images.names):,} images, mean {bound} {float(scores.neg_elbo.mean()):.3f}; {protocol}")
-    )
+    replaced = write_scores(out, _columns(images, scores), protocol)
+    mean = float(scores.neg_elbo.mean())
+    print_written(out, f"{len(images.names):,} images, mean {bound} {mean:.3f}; {protocol}", replaced=replaced)
     if images.folders:
         _print_classes(images.folders, scores, bound)
     if worst:
@@ -163,8 +164,6 @@ def _columns(images: Images, scores: "ImageScores") -> dict[str, list[Any]]:
 def _print_classes(folders: Sequence[str], scores: "ImageScores", bound: str) -> None:
     """Print AUROC and average precision of the −ELBO for each folder against all others, where there are several."""
     import torch
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from vae_dist.inference.ranking import auroc, average_precision
@@ -172,16 +171,14 @@ def _print_classes(folders: Sequence[str], scores: "ImageScores", bound: str) ->
     names = sorted(set(folders))
     if not 2 <= len(names) <= MOST_CLASSES:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("folder", "images", f"mean {bound}", "AUROC", "average precision"):
-        table.add_column(column, justify="left" if column == "folder" else "right", overflow="fold")
+    table = plain_table(["folder", "images", f"mean {bound}", "AUROC", "average precision"], ["folder"])
     for name in names:
         inside = torch.tensor([folder == name for folder in folders])
         figures = (auroc(scores.neg_elbo, inside), average_precision(scores.neg_elbo, inside))
         mean = float(scores.neg_elbo[inside].mean())
         cells = (printable(name), f"{int(inside.sum()):,}", f"{mean:.3f}", *(f"{figure:.4f}" for figure in figures))
         table.add_row(*map(Text, cells))
-    Console().print(table)
+    table_console().print(table)
     print("AUROC and average precision: of telling a folder from the others by the highest values.")
 
 
@@ -195,5 +192,5 @@ def _draw_worst(images: Images, scores: "ImageScores", count: int, out: Path, me
     originals = images.dataset.images(images.split, worst)
     rebuilt = to_bytes(decode(images.model, encode_images(images.model, originals)))
     labels = [f"{scores.neg_elbo[place]:.1f}  {one_line(Path(images.names[place]).name)}" for place in worst.tolist()]
-    save_picture(out, error_sheet(originals.cpu(), rebuilt, labels), metadata)
-    print(printable(f"{out}: images, reconstructions and errors, the highest first"))
+    replaced = save_picture(out, error_sheet(originals.cpu(), rebuilt, labels), metadata)
+    print_written(out, "images, reconstructions and errors, the highest first", replaced=replaced)

@@ -8,7 +8,7 @@ import typer
 from vae_dist.cli.errors import handle_errors, rank_zero_only
 from vae_dist.cli.held_out import model_and_data
 from vae_dist.cli.options import IMAGES, Best, CheckpointPath, Debug, RunPath, finite, open_checkpoint
-from vae_dist.printable import printable
+from vae_dist.cli.written import print_written
 
 
 @handle_errors
@@ -50,5 +50,5 @@ def traverse(
     rows = move_latents(model, encode_images(model, image)[0], use, chosen, steps=steps, reach=reach)
     labels = [f"latent {latent}, activity {use.activity[latent]:.3f}" for latent in chosen]
     origin = Origin.of(found, "traverse")
-    save_picture(out, labelled_grid(rows, labels), origin.metadata())
-    print(printable(f"{out}: {origin}; activity over {use.images:,} {split} images"))
+    replaced = save_picture(out, labelled_grid(rows, labels), origin.metadata())
+    print_written(out, f"{origin}; activity over {use.images:,} {split} images", replaced=replaced)

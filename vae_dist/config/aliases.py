@@ -81,7 +81,7 @@ KEYS = {
     "train.checkpoint_every": "save_every save_interval save_freq save_steps checkpoint_interval checkpoint_steps",
     "train.keep_last": "save_total_limit save_top_k max_checkpoints keep max_to_keep",
     "tracking": "logging",
-    "tracking.trackers": "tracker logger loggers log_with report_to tensorboard wandb",
+    "tracking.trackers": "tracker logger loggers log_with report_to tensorboard wandb trackio",
 }
 EPOCH = (
     "an epoch is as many steps as the training images divided by train.batch_size: "
@@ -163,7 +163,8 @@ COMMANDS = {
     "reconstruct": "reconstruction recon encode",
     "interpolate": "interpolation walk",
     "evaluate": "eval test validate",
-    "export": "convert save save-pretrained to-diffusers push",
+    "export": "convert save save-pretrained to-diffusers to-onnx",
+    "push": "upload publish hub push-to-hub share",
     "info": "env status version",
     "configs": "config list ls presets",
     "score": "scores anomaly anomalies outliers",

@@ -117,6 +117,11 @@ class Config(Section):
         """Return whether −ELBO is the word: a Bernoulli of grey levels is a cross-entropy, and bounds nothing."""
         return self.model.likelihood.kind != "bernoulli" or self.data.binarize != "none"
 
+    @property
+    def is_elbo_alone(self) -> bool:
+        """Return whether the −ELBO is all that is minimized: there is neither a perceptual term nor an adversary."""
+        return not any(self._penalties())
+
     def to_yaml(self) -> str:
         """Return the config as YAML, with every value written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

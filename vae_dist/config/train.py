@@ -70,6 +70,8 @@ class TrainConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Trackers that receive figures, besides the terminal and metrics.jsonl."""
+    """Trackers that receive figures and pictures, besides the run's folder and the terminal."""
 
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="which receive the logged figures")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        (), description="which receive the logged figures, and samples and reconstructions"
+    )

@@ -8,8 +8,7 @@ import torch
 from vae_dist.config import ArrayConfig, Split
 from vae_dist.data.array_files import ArrayInFile, arrays_in
 from vae_dist.data.array_layout import NEEDED, Layout, layout_of
-from vae_dist.data.dataset import Dataset
-from vae_dist.data.digests import digest_of_images
+from vae_dist.data.dataset import Dataset, digest_of_images
 from vae_dist.data.other_sources import advice_for
 from vae_dist.data.packs.dataset import SMALL_BYTES
 from vae_dist.data.progress import report_progress

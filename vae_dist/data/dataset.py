@@ -1,6 +1,7 @@
 """The datasets that training and evaluation read: images by split and index, as bytes."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +10,6 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae_dist.config import Binarization
-from vae_dist.data.digests import digest_of_images
 from vae_dist.data.fitting import Rule
 from vae_dist.data.memory import memory_for_data
 from vae_dist.errors import UsageError
@@ -143,3 +143,11 @@ class ResidentDataset:
         if split not in self.tensors:
             raise UsageError(f"{self.name} has no {split} split here; it has {', '.join(self.splits)}.")
         return self.tensors[split]
+
+
+def digest_of_images(parts: Iterable[UInt8[Tensor, "_ c h w"]]) -> str:
+    """Return the SHA-256 of the pixels of images that come in parts, so that a signal needn't wait for all."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 from vae_dist.config import Binarization
 from vae_dist.data.binarization import binarize_images
 from vae_dist.data.cropped import centre_crop
-from vae_dist.data.digests import digest_of_images
+from vae_dist.data.dataset import digest_of_images
 from vae_dist.data.fitting import Rule
 from vae_dist.data.memory import memory_for_data
 from vae_dist.data.picture_disk import Disk

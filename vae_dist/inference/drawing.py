@@ -96,7 +96,7 @@ def labelled(label: str, row: Image.Image, *, cut: bool = False) -> Image.Image:
     return sheet
 
 
-def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> None:
+def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) -> bool:
     """Write a PNG (or another format by the suffix), replacing a file that is there in one step.
 
     Args:
@@ -104,24 +104,34 @@ def save_picture(path: Path, picture: Image.Image, metadata: Mapping[str, str]) 
         picture: to write.
         metadata: texts by name, which a PNG carries as such, and a GIF or JPEG as its comment.
 
+    Returns:
+        Whether a file was there.
+
     Raises:
         UserError: the suffix names no picture format, `path` is a folder, or the disk refuses.
     """
-    _save(path, [picture], metadata)
+    return _save(path, [picture], metadata)
 
 
-def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[str, str]) -> None:
-    """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip."""
+def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[str, str]) -> bool:
+    """Write frames as an animation that runs forth and back where the suffix is .gif, else as one strip.
+
+    Returns:
+        Whether a file was there.
+    """
     if path.suffix.lower() == ".gif":
         pictures = [_enlarged(frame) for frame in frames]
-        _save(path, [*pictures, *reversed(pictures[1:-1])], metadata)
-    else:
-        _save(path, [grid(frames, columns=len(frames))], metadata)
+        return _save(path, [*pictures, *reversed(pictures[1:-1])], metadata)
+    return _save(path, [grid(frames, columns=len(frames))], metadata)
 
 
-def save_film(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> None:
-    """Write pictures of one size as a GIF that shows them slowly, stays on the last one and begins again."""
-    _save(path, pictures, metadata, [*[FILM_MS] * (len(pictures) - 1), LAST_MS])
+def save_film(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> bool:
+    """Write pictures of one size as a GIF that shows them slowly, stays on the last one and begins again.
+
+    Returns:
+        Whether a file was there.
+    """
+    return _save(path, pictures, metadata, [*[FILM_MS] * (len(pictures) - 1), LAST_MS])
 
 
 def _save(
@@ -129,7 +139,7 @@ def _save(
     pictures: Sequence[Image.Image],
     metadata: Mapping[str, str],
     frame_ms: int | list[int] = FRAME_MS,
-) -> None:
+) -> bool:
     suffix = path.suffix.lower()
     file_format = Image.registered_extensions().get(suffix)
     if file_format is None or file_format not in Image.SAVE:
@@ -146,7 +156,7 @@ def _save(
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: this picture can't be a {suffix} ({error}); end the name in .png.") from error
     try:
-        replace_file(path, buffer.getvalue())
+        return replace_file(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
 

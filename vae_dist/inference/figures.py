@@ -25,8 +25,12 @@ def sample_figure(model: Model, n: int, *, seed: int, temperature: float = 1.0) 
 
 def reconstruction_figure(model: Model, originals: UInt8[Tensor, "n c h w"]) -> Image.Image:
     """Draw images, each with its reconstruction below it."""
-    reconstructions = generation.decode(model, encode_images(model, originals))
-    return comparison(originals.cpu(), to_bytes(reconstructions))
+    return comparison(originals.cpu(), reconstruct_images(model, originals))
+
+
+def reconstruct_images(model: Model, originals: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Return what a model makes of images that are bytes, on any device."""
+    return to_bytes(generation.decode(model, encode_images(model, originals)))
 
 
 def encode_images(model: Model, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n *latent"]:
@@ -47,8 +51,10 @@ def held_out_images(dataset: Dataset) -> UInt8[Tensor, "n c h w"]:
     return dataset.images("val" if "val" in dataset.splits else "train", range(PAIRS))
 
 
-def write_run_figures(model: Model, dataset: Dataset, origin: Origin, folder: Path) -> None:
-    """Write samples.png, of the origin's seed, and reconstructions.png into a run's folder of pictures."""
-    save_picture(folder / "samples.png", sample_figure(model, SAMPLES, seed=origin.seed or 0), origin.metadata())
+def write_run_figures(model: Model, dataset: Dataset, origin: Origin, folder: Path) -> dict[str, Image.Image]:
+    """Write samples.png, of the origin's seed, and reconstructions.png into a run's folder of pictures; return both."""
+    samples = sample_figure(model, SAMPLES, seed=origin.seed or 0)
+    save_picture(folder / "samples.png", samples, origin.metadata())
     reconstructions = reconstruction_figure(model, held_out_images(dataset))
     save_picture(folder / "reconstructions.png", reconstructions, replace(origin, seed=None).metadata())
+    return {"samples": samples, "reconstructions": reconstructions}

@@ -18,10 +18,11 @@ from vae_dist.data import Dataset, to_unit
 from vae_dist.data.sampler import shard
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributions.gaussian import DiagonalGaussian
+from vae_dist.inference.backbones import Backbone
 from vae_dist.inference.blocks import block_size, filled_up
 from vae_dist.inference.encoding import moments_of_draws, positions_of, sums_of_draws
 from vae_dist.inference.evaluation import ScoringPrecision, computing_in, mean_and_error
-from vae_dist.inference.frechet import Backbone, frechet_distance
+from vae_dist.inference.frechet import frechet_distance
 from vae_dist.inference.similarity import psnr, ssim
 from vae_dist.losses.perceptual import PerceptualDistance
 from vae_dist.models import Model

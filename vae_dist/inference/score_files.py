@@ -27,15 +27,18 @@ def check_suffix(path: Path) -> None:
         _parquet_of({}, "")
 
 
-def write_scores(path: Path, columns: Columns, protocol: str) -> None:
+def write_scores(path: Path, columns: Columns, protocol: str) -> bool:
     """Write columns of equal length, in the format that the suffix names; npz and Parquet hold the protocol too.
+
+    Returns:
+        Whether a file was there.
 
     Raises:
         UserError: the file can't be written.
     """
     content = WRITERS[path.suffix](columns, protocol)
     try:
-        replace_file(path, content)
+        return replace_file(path, content)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
 

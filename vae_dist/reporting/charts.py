@@ -118,4 +118,4 @@ def label(value: float) -> str:
     if abs(value) < 1e-12:
         return "0"
     unit, factor = next(((unit, factor) for unit, factor, least in UNITS if abs(value) >= least), ("", 1))
-    return f"{value / factor:,.6g}{unit}".replace("-", "−")
+    return f"{value / factor:,.6g}{unit}"

@@ -1,4 +1,4 @@
-"""The terminal: a progress bar where there is a terminal, plain lines on a pipe."""
+"""The progress of a run: a bar in a terminal or notebook, plain lines on a pipe."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
 from vae_dist.printable import printable
+from vae_dist.reporting.bars import Bar, bar_for
 
 REFRESH_S = 0.2  # the bar
 PLAIN_LINE_S = 5.0  # between plain lines
@@ -32,7 +32,7 @@ class ProgressDisplay:
         self._batch_size, self._epoch_size = batch_size, epoch_size
         self._began = self._shown = time.monotonic()
         self._metrics = ""
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
 
     def summary(self, facts: Mapping[str, str]) -> None:
         """Print facts about the run by name."""
@@ -48,10 +48,9 @@ class ProgressDisplay:
         """Start the clock and show the bar."""
         self._began = self._shown = time.monotonic()
         with self._tolerate_closed_terminal():
-            if self._console is not None and self._console.is_terminal:
-                self._bar = Progress(BarColumn(bar_width=20), _Pace(), console=self._console, auto_refresh=False)
-                self._task = self._bar.add_task("", total=self._steps, completed=self._first, metrics="", pace="")
-                self._bar.start()
+            if self._console is not None and (bar := bar_for(self._console)):
+                bar.start()
+                self._bar = bar
 
     def step(self, step: int) -> None:
         """Move the bar, if it is time to."""
@@ -88,9 +87,10 @@ class ProgressDisplay:
         """Return how many times all images were seen after a step."""
         return round(step * self._batch_size / self._epoch_size, 3)
 
-    def _move(self, bar: Progress, step: int) -> None:
+    def _move(self, bar: Bar, step: int) -> None:
+        """Show step of steps, epoch, speed and time left; the metrics on a line of their own, to fit 80 columns."""
         with self._tolerate_closed_terminal():
-            bar.update(self._task, completed=step, metrics=self._metrics, pace=self._pace(step), refresh=True)
+            bar.show(step / self._steps, f"step {step:,}/{self._steps:,}  {self._pace(step)}\n{self._metrics}")
 
     @contextmanager
     def _tolerate_closed_terminal(self) -> Iterator[None]:
@@ -108,12 +108,3 @@ class ProgressDisplay:
             return f"epoch {self.epoch(step):.1f}"
         left = timedelta(seconds=round((self._steps - step) / steps_per_second))
         return f"epoch {self.epoch(step):.1f}  {speed}  {left} left"
-
-
-class _Pace(ProgressColumn):
-    """Step of steps, epoch, speed and time left; the metrics on a line of their own, to fit 80 columns."""
-
-    def render(self, task: Task) -> Text:
-        """Return the two lines."""
-        step = f"step {int(task.completed):,}/{int(task.total or 0):,}"
-        return Text(f"{step}  {task.fields['pace']}\n{task.fields['metrics']}", no_wrap=True)

@@ -3,19 +3,21 @@
 from pathlib import Path
 
 
-def finished(run: Path, caution: str | None, *, spatial: bool, split: str) -> str:
-    """Say where the results are, and which commands to give next; first, where the last weights are not the best.
+def finished(run: Path, figures: str, caution: str | None, *, spatial: bool, split: str) -> str:
+    """Say what a run came to, where the results are, and which commands to give next.
 
     Args:
         run: its folder.
-        caution: that the last weights are not the best.
+        figures: of its last evaluation, in words; empty where there was none.
+        caution: that the last weights are not the best, which is said first.
         spatial: whether latents are, so that pictures are rebuilt and draws from the prior show textures.
         split: to score first, "val" if there is one.
     """
     first = f"{caution}\n" if caution else ""
-    pictures = "reconstructions.png" if spatial else f"samples.png and {run}/images/reconstructions.png"
+    pictures = "reconstructions.png" if spatial else "samples.png, reconstructions.png"
     return (
-        f"{first}Finished. Pictures: {run}/images/{pictures}\n"
+        f"{first}Finished{f': {figures}' if figures else '.'}\n"
+        f"Pictures: {run}/images/{pictures}\n"
         f"Checkpoints: {run}/checkpoints\n"
         f"Figures: vae-dist evaluate {run} --split {split}{' --metrics psnr,ssim' if spatial else ''}\n"
         f"Next: vae-dist {'reconstruct' if spatial else 'sample'} {run}"

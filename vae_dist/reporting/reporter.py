@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from PIL import Image
 from rich.console import Console
 
 from vae_dist.config import Config
 from vae_dist.inference.evaluation import EvalResult
 from vae_dist.reporting.console import ProgressDisplay
+from vae_dist.reporting.meaning import names_of
 from vae_dist.reporting.trackers import Trackers
 
 
@@ -24,6 +26,7 @@ class Reporter:
         epoch_size: images in an epoch.
         step: where the run goes on from.
         dims: numbers in an image, where the likelihood is of 8-bit levels: −ELBO is shown in bits/dim too.
+        spatial: whether latents are; then it is not shown how many are active.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class Reporter:
         epoch_size: int,
         step: int,
         dims: int | None = None,
+        *,
+        spatial: bool = False,
     ) -> None:
         train = config.train
         self._display = ProgressDisplay(
@@ -42,12 +47,13 @@ class Reporter:
         self.summary, self.start = self._display.summary, self._display.start
         self.step, self.print = self._display.step, self._display.print
         self._log_functions, self._config, self._first, self._dims = log, config, step, dims
+        self._spatial = spatial
         self._trackers: Trackers | None = None
 
-    def start_trackers(self, accelerator: Accelerator, run_id: str) -> None:
-        """Send figures to the config's trackers too, if it names any."""
+    def start_trackers(self, folder: Path, run_id: str) -> None:
+        """Send figures and pictures to the config's trackers too, if it names any."""
         if self._config.tracking.trackers:
-            self._trackers = Trackers(accelerator, self._config, run_id, self._first)
+            self._trackers = Trackers(self._config, folder, run_id, self._first)
 
     def training(self, step: int, metrics: Mapping[str, float], others: Mapping[str, Any]) -> None:
         """Report the steps since the last log step.
@@ -64,8 +70,13 @@ class Reporter:
         """Report the figures of the averaged weights on a split."""
         self._log(result.split, step, asdict(result))
         shown = {"neg_elbo": result.neg_elbo, "distortion": result.distortion, "rate": result.rate}
-        active = f"{result.active_units}/{result.latent_units} active"
-        self.print(f"step {step:,}: {result.split} {self._line(shown)} ({active})")
+        active = "" if self._spatial else f" ({result.active_units}/{result.latent_units} active)"
+        self.print(f"step {step:,}: {result.split} {self._line(shown)}{active}")
+
+    def pictures(self, step: int, pictures: Mapping[str, Image.Image]) -> None:
+        """Report pictures of what the averaged weights draw and rebuild, by name."""
+        if self._trackers is not None:
+            self._trackers.log_pictures(pictures, step)
 
     def stop(self, step: int) -> None:
         """Stop the display and the trackers."""
@@ -81,9 +92,7 @@ class Reporter:
 
     def _line(self, values: Mapping[str, float]) -> str:
         """Write metrics out by name: the ELBO and its parts in nats, then whatever else a loss logs."""
-        names = {"neg_elbo": "−ELBO", "distortion": "distortion", "rate": "rate"}
-        if not self._config.has_likelihood:
-            names |= {"neg_elbo": "cross-entropy + rate", "distortion": "cross-entropy"}
+        names = names_of(self._config)
         shown = {name: f"{names[name]} {value:.2f}" for name, value in values.items() if name in names}
         if self._dims is not None and "neg_elbo" in shown:
             shown["neg_elbo"] += f" ({values['neg_elbo'] / (self._dims * math.log(2)):.3f} bits/dim)"

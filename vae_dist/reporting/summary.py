@@ -10,6 +10,8 @@ from vae_dist.data.dataset import rule_of
 from vae_dist.distributed.devices import device_name
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.models import Model
+from vae_dist.models.spatial import SpatialModel
+from vae_dist.reporting.meaning import meaning_of_figures
 
 TARGETS = {
     "dynamic": "binarized by a fresh draw at every use",
@@ -21,7 +23,7 @@ TARGETS = {
 def run_summary(
     config: Config, dataset: Dataset, process_group: ProcessGroup, resolved: Resolved, model: Model
 ) -> dict[str, str]:
-    """Return facts by name: device, processes, precision, batch, model and data."""
+    """Return facts by name: device, processes, precision, batch, model, data, and what the figures mean."""
     device = process_group.device
     facts = {
         "device": f"{device_name(device)}, {_count(resolved.threads, 'thread')} a process",
@@ -36,6 +38,9 @@ def run_summary(
     }
     if augmented := Augmentation.of(config.data).in_words(rule_of(dataset)):
         facts["augmented"] = augmented
+    facts["figures"] = meaning_of_figures(
+        config, spatial=isinstance(model, SpatialModel), held_out="val" in dataset.splits
+    )
     if device.type == "cuda" and not config.train.deterministic:
         facts["resume"] = "exact in data and noise; in every bit only with train.deterministic"
     if device.type != "cpu" and process_group.size == 1 and (devices := torch.accelerator.device_count()) > 1:

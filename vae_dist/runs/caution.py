@@ -1,5 +1,6 @@
 """A finished run whose last weights are not its best."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,19 +9,27 @@ from vae_dist.checkpoint.load import read_state
 from vae_dist.runs.metrics import METRICS, Line, read_last_lines, read_lines
 from vae_dist.runs.run import Run
 
-MUCH = 1.0  # of the distortion of the first batch; photographs of a batch differ by half of it
-
 
 def caution_about(run: Path) -> str | None:
     """Return that training made the model worse, or that an earlier checkpoint is better; None if neither."""
     first = first_distortion(run)
     last = _distortion(line for _, line in read_last_lines(run / METRICS))
-    if first is not None and last is not None and last - first > MUCH * abs(first):
+    if first is not None and last is not None and last - first > _much(first, Run(run)):
         return (
             f"Training has diverged: the distortion has risen from {first:.6g} at the first step to {last:.6g} in the "
             "last ones. Try a lower optim.lr in a new run (--fresh)."
         )
     return _better_checkpoint(Run(run))
+
+
+def _much(first: float, run: Run) -> float:
+    """Return the rise of the distortion that no choice of photographs for the first batch explains.
+
+    A density of real-valued pixels has no zero to compare with: a good fit is near 0 nats, wherever that lies. So it is
+    at least a nat a value.
+    """
+    values = math.prod(read_state(run.checkpoints[0]).image_shape) if run.checkpoints else 0
+    return max(abs(first), values)
 
 
 def first_distortion(run: Path) -> float | None:

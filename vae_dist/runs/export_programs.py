@@ -4,9 +4,10 @@ Both take a batch of any size. What is written is run on random input and compar
 """
 
 import io
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,13 +19,14 @@ from vae_dist.checkpoint.model import has_averaged_weights, model_of
 from vae_dist.errors import UsageError, UserError
 from vae_dist.models import Model
 from vae_dist.models.spatial import SpatialModel
+from vae_dist.runs.onnx_model import OPSET, write_onnx
 
 Format = Literal["torch", "onnx"]
 CARD = "README.md"
 TRACED, CHECKED = 2, 5  # images in a batch: the one that is traced, and another that the program is checked with
 TOLERANCE = 1e-4  # of the largest value
-OPSET = 20  # of ONNX
 
+OPERATORS = {"torch": "", "onnx": f"- ONNX operators of opset {OPSET}; compared with the model in onnxruntime\n"}
 LOADING = {
     "torch": """import torch
 
@@ -43,6 +45,9 @@ mu, sigma = encoder.run(None, {"x": x})
 class Encoder(nn.Module):
     """The posterior of images: its mean and standard deviation."""
 
+    input: ClassVar = "x"
+    outputs: ClassVar = ("mu", "sigma")
+
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
@@ -55,6 +60,9 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """The pixel means of latents, in [0, 1]."""
+
+    input: ClassVar = "z"
+    outputs: ClassVar = ("pixels",)
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -85,27 +93,37 @@ def export_programs(checkpoint: Checkpoint, out: Path, file_format: Format) -> f
     x = torch.rand(CHECKED, *model.image_shape, generator=generator)
     z = torch.randn(CHECKED, *model.latent_shape, generator=generator)
     write, suffix = WRITERS[file_format]
-    networks: dict[str, tuple[nn.Module, Tensor]] = {"encoder": (Encoder(model), x), "decoder": (Decoder(model), z)}
+    networks: dict[str, tuple[Network, Tensor]] = {"encoder": (Encoder(model), x), "decoder": (Decoder(model), z)}
+    contents = {}
     for name, (network, example) in networks.items():
-        content, run = write(network.eval(), example[:TRACED])
+        content, run = write(network.eval(), example[:TRACED], _metadata(checkpoint))
         worst = max(worst, _difference(network, run, example, f"The {name} of {checkpoint.path}"))
-        replace_file(out / f"{name}{suffix}", content)
-    replace_file(out / CARD, _card(checkpoint, model, file_format).encode())
+        contents[f"{name}{suffix}"] = content
+    for name, content in {**contents, CARD: _card(checkpoint, model, file_format).encode()}.items():
+        replace_file(out / name, content)
     return worst
 
 
+Network = Encoder | Decoder
 Written = tuple[bytes, Callable[[Tensor], Any]]  # a file's content, and what runs it
 
 
-def _write_torch(network: nn.Module, example: Tensor) -> Written:
+def _write_torch(network: Network, example: Tensor, metadata: Mapping[str, str]) -> Written:
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    torch.export.save(program, buffer, extra_files=dict(metadata))
     buffer.seek(0)
     return buffer.getvalue(), torch.export.load(buffer).module()
 
 
-WRITERS: dict[Format, tuple[Callable[[nn.Module, Tensor], Written], str]] = {"torch": (_write_torch, ".pt2")}
+def _write_onnx(network: Network, example: Tensor, metadata: Mapping[str, str]) -> Written:
+    return write_onnx(network, example, network.input, network.outputs, metadata)
+
+
+WRITERS: dict[Format, tuple[Callable[[Network, Tensor, Mapping[str, str]], Written], str]] = {
+    "torch": (_write_torch, ".pt2"),
+    "onnx": (_write_onnx, ".onnx"),
+}
 
 
 def _difference(network: nn.Module, run: Callable[[Tensor], Any], example: Tensor, name: str) -> float:
@@ -126,19 +144,35 @@ def _outputs(result: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return [result] if isinstance(result, Tensor) else result
 
 
+def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what a file says of its origin, and of the pixels that its network takes or gives."""
+    from vae_dist import __version__
+
+    return {
+        "program": f"vae-dist {__version__}",
+        "run": os.fsencode(checkpoint.run).decode("utf-8", "replace"),  # not every name is UTF-8
+        "step": str(checkpoint.state.step),
+        "weights": _weights(checkpoint),
+        "pixels": "[0, 1]",
+    }
+
+
+def _weights(checkpoint: Checkpoint) -> str:
+    return "averaged (EMA)" if has_averaged_weights(checkpoint) else "raw"
+
+
 def _card(checkpoint: Checkpoint, model: Model, file_format: Format) -> str:
     """Write the page that goes with the files: what goes in and comes out, of which run, and how to load them."""
     config, state = checkpoint.config, checkpoint.state
-    weights = "averaged (EMA)" if has_averaged_weights(checkpoint) else "raw"
     images, latents = (f"(batch, {', '.join(map(str, shape))})" for shape in (model.image_shape, model.latent_shape))
     return f"""# {config.model.kind}, exported by vae-dist
 
-Weights: {weights}, after step {state.step:,} of {config.train.steps:,}. Data: {config.data.name}.
+Weights: {_weights(checkpoint)}, after step {state.step:,} of {config.train.steps:,}. Data: {config.data.name}.
 
-- `encoder`: from images of shape {images}, float32 with pixels in [0, 1], to mean and standard deviation of the
-  posterior, each of shape {latents}
-- `decoder`: from latents of shape {latents} to pixel means in [0, 1]
-
+- `encoder`: from images `x` of shape {images}, float32 with pixels in [0, 1], to `mu` and `sigma`, mean and standard
+  deviation of the posterior, each of shape {latents}
+- `decoder`: from latents `z` of shape {latents} to `pixels`, the pixel means in [0, 1]
+{OPERATORS[file_format]}
 ```python
 {LOADING[file_format]}
 ```

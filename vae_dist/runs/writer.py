@@ -32,7 +32,17 @@ from vae_dist.runs.run import CONFIG, IMAGES, RECORD, STATUS, Run, Status, read_
 from vae_dist.runs.strict_json import to_json
 
 FORMAT = 2  # of the folder; the first edition's had none
-WRITTEN = (CONFIG, RECORD, STATUS, METRICS, IMAGES, CHECKPOINTS, "trace.json", "tensorboard")  # in it, besides the lock
+WRITTEN = (
+    CONFIG,
+    RECORD,
+    STATUS,
+    METRICS,
+    IMAGES,
+    CHECKPOINTS,
+    "trace.json",
+    "tensorboard",
+    "wandb",
+)  # besides the lock
 
 
 class RunWriter:

@@ -2,11 +2,10 @@
 
 import os
 import warnings
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import AutocastKwargs, ProjectConfiguration
+from accelerate.utils import AutocastKwargs
 
 from vae_dist.checkpoint import Resolved
 from vae_dist.config import Config, TrainConfig
@@ -96,20 +95,17 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def make_accelerator(precision: Precision, run_folder: Path, trackers: tuple[str, ...]) -> Accelerator:
-    """Return accelerate's handle on precision, gradient averaging and trackers, after the process group was joined.
+def make_accelerator(precision: Precision) -> Accelerator:
+    """Return accelerate's handle on precision and gradient averaging, after the process group was joined.
 
     Raises:
         UsageError: the caller has set accelerate up in another way in this process.
     """
-    folders = ProjectConfiguration(project_dir=str(run_folder), logging_dir=str(run_folder / "tensorboard"))
     device = PartialState().device.type
     try:
         return Accelerator(
             cpu=device == "cpu",
             mixed_precision=ACCELERATE_PRECISION[precision],
-            log_with=list(trackers) or None,
-            project_config=folders,
             # Weights that were cast in an earlier pass may not be used in a captured one, which has the same bits.
             kwargs_handlers=[AutocastKwargs(cache_enabled=False)] if device == "cuda" else None,
         )

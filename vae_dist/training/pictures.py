@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from vae_dist.models.spatial import SpatialModel
 from vae_dist.reporting.chart_picture import draw_panels
 from vae_dist.reporting.curves import panels_of
 from vae_dist.reporting.milestones import Kind, milestone_path, write_film
+from vae_dist.reporting.reporter import Reporter
 
 CURVES = "curves.png"
 SAMPLES, PAIRS = 16, 8  # in the pictures of an evaluation
@@ -35,11 +36,11 @@ class RunPictures:
         images: folder of its pictures.
         config: of the run.
         dataset: whose held-out images are rebuilt.
-        log: takes a line for the terminal.
+        reporter: takes a line for the terminal, and pictures for the trackers.
     """
 
-    def __init__(self, run: Path, images: Path, config: Config, dataset: Dataset, log: Callable[[str], None]) -> None:
-        self._run, self._images, self._config, self._dataset, self._log = run, images, config, dataset, log
+    def __init__(self, run: Path, images: Path, config: Config, dataset: Dataset, reporter: Reporter) -> None:
+        self._run, self._images, self._config, self._dataset, self._reporter = run, images, config, dataset, reporter
         self._next = 0.0  # when curves may be drawn again, on the monotonic clock
         self._failed = False
 
@@ -68,15 +69,16 @@ class RunPictures:
         Raises:
             UserError: the disk refuses.
         """
-        write_run_figures(model, self._dataset, self._origin(step), self._images)
+        self._reporter.pictures(step, write_run_figures(model, self._dataset, self._origin(step), self._images))
         with self._failures_printed():
             kind: Kind = "reconstructions" if isinstance(model, SpatialModel) else "samples"  # else textures
             write_film(self._images, kind, self._picture(model, kind), step, self._metadata(step, kind))
 
     def _draw_milestone(self, model: Model, step: int) -> None:
-        for kind in get_args(Kind):
-            path = milestone_path(self._images, step, kind)
-            save_picture(path, self._picture(model, kind), self._metadata(step, kind))
+        pictures = {kind: self._picture(model, kind) for kind in get_args(Kind)}
+        for kind, picture in pictures.items():
+            save_picture(milestone_path(self._images, step, kind), picture, self._metadata(step, kind))
+        self._reporter.pictures(step, pictures)
 
     def _picture(self, model: Model, kind: Kind) -> Image.Image:
         if kind == "samples":
@@ -95,7 +97,7 @@ class RunPictures:
             yield
         except Exception as error:
             if not self._failed:
-                self._log(f"Pictures of the run can't be drawn: {error}")
+                self._reporter.print(f"Pictures of the run can't be drawn: {error}")
             self._failed = True
 
     def _origin(self, step: int) -> Origin:

@@ -10,7 +10,7 @@ from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.distributed.stoppable import all_ranks_or_stop
 from vae_dist.errors import UsageError
-from vae_dist.reporting.reading import reading_display
+from vae_dist.reporting.counting import counting_display
 
 
 def load_same_dataset(
@@ -41,7 +41,7 @@ def load_same_dataset(
     """
 
     def load() -> tuple[Dataset, dict[str, str]]:
-        with reading_display(console) as show, progress_to(show):
+        with counting_display(console, "reading pictures") as show, progress_to(show):
             dataset = given or load_dataset(config.data)
         return dataset, {split: dataset.digest(split) for split in dataset.splits}
 

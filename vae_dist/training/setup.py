@@ -24,6 +24,7 @@ from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.losses import PerceptualDistance
 from vae_dist.models import BuildModel
+from vae_dist.models.spatial import SpatialModel
 from vae_dist.optim.schedules import Schedule, Scheduled
 from vae_dist.reporting.reporter import Reporter
 from vae_dist.reporting.summary import run_summary
@@ -94,7 +95,7 @@ def set_up(
     process_group.all_ranks_or_raise(lambda: check_trackers(config.tracking.trackers))
     resolved = _resolve(config, given, process_group, state)
     dataset, digests = load_same_dataset(config, given.dataset, process_group, signals, console, state)
-    accelerator = make_accelerator(resolved.precision, run.path, config.tracking.trackers)
+    accelerator = make_accelerator(resolved.precision)
     train_state = process_group.all_ranks_or_raise(
         lambda: TrainState(config, dataset.image_shape, process_group.device, given.build_model)
     )
@@ -106,7 +107,7 @@ def set_up(
         _restore(run, train_state, accelerator, process_group, state, checkpoint)
     notes = _notes(init, state.start if state else start, distance, train_state)
     reporter = _start_reporting(
-        run, config, given, process_group, console, dataset, train_state, accelerator, resolved, state, init, notes
+        run, config, given, process_group, console, dataset, train_state, resolved, state, init, notes
     )
     schedule = _schedule(config)
     loader = _build_loader(config, dataset, schedule, process_group, train_state, start=state.step if state else 0)
@@ -244,7 +245,6 @@ def _start_reporting(
     console: Console | None,
     dataset: Dataset,
     train_state: TrainState,
-    accelerator: Accelerator,
     resolved: Resolved,
     state: State | None,
     init: dict[str, Any] | None,
@@ -253,13 +253,14 @@ def _start_reporting(
     """Record the start in the run folder, start the trackers and print the summary."""
     step = state.step if state else 0
     write = [run.write_metrics, *([given.on_log] if given.on_log else [])] if process_group.is_rank_zero else []
-    reporter = Reporter(console, write, config, dataset.size("train"), step, _dims(config, dataset, train_state))
+    dims, spatial = _dims(config, dataset, train_state), isinstance(train_state.model, SpatialModel)
+    reporter = Reporter(console, write, config, dataset.size("train"), step, dims, spatial=spatial)
     summary = run_summary(config, dataset, process_group, resolved, train_state.model) | notes
 
     def record_start() -> None:
         run_id = run.record_start(sys.argv, summary["device"], process_group.size, step, init)
         run.set_status("running", step, config.train.steps)
-        reporter.start_trackers(accelerator, run_id)
+        reporter.start_trackers(run.path, run_id)
 
     process_group.on_rank_zero(record_start)
     going_on = f", resuming at step {step:,}" if step else ""

@@ -20,6 +20,7 @@ from vae_dist.models import Model
 from vae_dist.models.spatial import SpatialModel
 from vae_dist.optim.schedules import Scheduled, is_due
 from vae_dist.reporting import endings
+from vae_dist.reporting.meaning import final_figures
 from vae_dist.runs.caution import caution_about
 from vae_dist.runs.run import Status
 from vae_dist.runs.writer import RunWriter
@@ -54,7 +55,7 @@ class Trainer:
         self._evaluated, self._val_neg_elbo = state.evaluated, state.val_neg_elbo
         self._metrics = AsyncMetrics(process_group)
         self._soundness = Soundness(setup.train_state, setup.loader, setup.schedule, run.path)
-        self._pictures = RunPictures(run.path, run.images, config, setup.dataset, setup.reporter.print)
+        self._pictures = RunPictures(run.path, run.images, config, setup.dataset, setup.reporter)
         self._stop: StopReason | None = None
         self._save_due = False
         # Of the last checkpoint; 0 without one.
@@ -86,11 +87,14 @@ class Trainer:
             reporter.print(endings.stopped(self._step, self._saved_step, command))
             self._group.on_rank_zero(self.leave_pictures)
         else:
-            caution = self._group.on_rank_zero(lambda: caution_about(self._run.path))
-            spatial = isinstance(self._averaged, SpatialModel)
-            split = "val" if "val" in self._setup.dataset.splits else "train"
-            reporter.print(endings.finished(self._run.path, caution, spatial=spatial, split=split))
+            self._group.on_rank_zero(self._print_ending)
         return self._stop or "finished", self._step
+
+    def _print_ending(self) -> None:
+        path, spatial = self._run.path, isinstance(self._averaged, SpatialModel)
+        figures, caution = final_figures(path, self._config, spatial=spatial), caution_about(path)
+        split = "val" if "val" in self._setup.dataset.splits else "train"
+        self._setup.reporter.print(endings.finished(path, figures, caution, spatial=spatial, split=split))
 
     def leave_pictures(self) -> None:
         """Draw the pictures of a run that stopped or failed, its curves alone if its weights are of no use.
