@@ -158,7 +158,20 @@ def test_ticks_are_few_and_in_range(low: float, high: float) -> None:
 
 def test_ticks_of_counts_are_whole_and_labels_are_short() -> None:
     assert Axis.over([10, 10]).ticks == [9, 10, 11]
+    assert Axis.over([0, 0]).ticks == [0, 1]
     assert [label(value) for value in (0.1 + 0.2, -1500.0, 1e-5, 2e4, 1e6)] == ["0.3", "-1,500", "1e-05", "20k", "1M"]
+
+
+def test_an_axis_is_logarithmic_where_most_values_would_be_flat() -> None:
+    falling = Axis.over([1000.0 * 0.9**number for number in range(100)])
+    assert falling.log
+    assert falling.ticks == [0.1, 1.0, 10.0, 100.0, 1000.0]
+    assert falling.place(10.0) == pytest.approx((falling.place(1.0) + falling.place(100.0)) / 2)
+    assert falling.place(-5.0) < 0
+    assert not Axis.over([1e-3 * (100 - number) for number in range(100)]).log  # a learning rate that ends near 0
+    assert not Axis.over([110.0, *[100.0] * 9]).log
+    for low, high in ((1.0, 20.0), (3.0, 3e6), (2e-9, 9e2)):
+        assert 1 <= len(Axis.over([low, low, high]).ticks) <= 6
 
 
 def test_the_beginning_may_run_off_the_axis_of_values() -> None:

@@ -239,7 +239,7 @@ def pack_once(key: str, made: Path) -> None:
             file.write("made\n")
         pack({"train": FILES}, PixelStore(RULE), folder, shard_bytes=10**6, on_progress=lambda done, total: None)
 
-    cached_pack(key, make)
+    cached_pack(key, make, "photos")
 
 
 FILES: list[PictureFile] = []

@@ -40,7 +40,8 @@ def load_pictures(pictures: PictureSet, config: PicturesConfig, identity: str) -
     )
     store = PixelStore(rule)
     make = partial(pack, pictures.files, store, shard_bytes=SHARD_BYTES, on_progress=report_progress)
-    folder = cached_pack(digest_of([key_of(pictures.files, store, SHARD_BYTES), identity])[:KEY_LENGTH], make)
+    key = digest_of([key_of(pictures.files, store, SHARD_BYTES), identity])[:KEY_LENGTH]
+    folder = cached_pack(key, make, str(pictures.root))
     dataset = open_pack(folder, resident=is_resident(folder, config.resident))
     left_out = check_left_out(dataset.manifest.left_out, pictures.root, folder, skip=config.on_error == "skip")
     notes = {"pictures": pictures.origin, "left out": left_out, **dataset.notes}

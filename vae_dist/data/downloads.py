@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vae_dist.data.at_hand import check_fetching
 from vae_dist.data.bounded import CHUNK
 from vae_dist.data.search_path import cache_folder, search_path
 from vae_dist.errors import UserError
@@ -39,8 +40,9 @@ def download(name: str, root: Path | None, fetch: Callable[[], None], remedy: st
         remedy: what to do by hand.
 
     Raises:
-        UserError: it can't be downloaded; the message says where it was looked for.
+        UserError: it can't be downloaded, and the message says where it was looked for; or it may not be.
     """
+    check_fetching(name)
     try:
         with downloading():
             fetch()

@@ -10,6 +10,7 @@ from vae_dist.config import HuggingFaceConfig, Split
 from vae_dist.config.aliases import listed
 from vae_dist.data.archives.entry import PlainMember
 from vae_dist.data.arrow import Cell, cells_in
+from vae_dist.data.at_hand import check_fetching
 from vae_dist.data.cached_pictures import load_pictures
 from vae_dist.data.dataset import Dataset
 from vae_dist.data.other_sources import SAVED_BY_DATASETS, advice_for
@@ -52,6 +53,8 @@ def _open(config: HuggingFaceConfig) -> Mapping[str, Any]:
     on_disk = any((root / name).is_file() for name in SAVED_BY_DATASETS)
     if not on_disk and (root.exists() or not ON_THE_HUB.fullmatch(str(config.root))):
         raise UserError(advice_for(root, NEEDED))
+    if not on_disk:
+        check_fetching(str(config.root))
     datasets.disable_progress_bars()
     try:
         opened = (

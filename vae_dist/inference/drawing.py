@@ -26,6 +26,7 @@ INK = (228, 228, 231)
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#8b5cf6", "#ef4444", "#06b6d4", "#84cc16")
 LABEL_HEIGHT = 16
 FRAME_MS = 80
+FILM_MS, LAST_MS = 350, 2500  # a frame of a film, and its last one
 
 
 def to_bytes(means: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
@@ -65,8 +66,8 @@ def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tenso
     rows = []
     for start in range(0, len(originals), columns):
         part = slice(start, start + columns)
-        rows.append(_labelled("original", grid(originals[part], columns)))
-        rows.append(_labelled("reconstruction", grid(reconstructions[part], columns)))
+        rows.append(labelled("original", grid(originals[part], columns)))
+        rows.append(labelled("reconstruction", grid(reconstructions[part], columns)))
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), color=BACKGROUND)
     top = 0
     for row in rows:
@@ -77,11 +78,21 @@ def comparison(originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tenso
 
 def labelled_grid(images: UInt8[Tensor, "cells tiles c h w"], labels: Sequence[str], columns: int = 1) -> Image.Image:
     """Lay out rows of images, each below its label, in columns; a label that is too long is cut."""
-    cells = [_labelled(label, grid(row, len(row)), cut=columns > 1) for label, row in zip(labels, images, strict=True)]
+    cells = [labelled(label, grid(row, len(row)), cut=columns > 1) for label, row in zip(labels, images, strict=True)]
     width, height = max(cell.width for cell in cells), cells[0].height
     sheet = Image.new("RGB", (columns * width, math.ceil(len(cells) / columns) * height), color=BACKGROUND)
     for place, cell in enumerate(cells):
         sheet.paste(cell, (place % columns * width, place // columns * height))
+    return sheet
+
+
+def labelled(label: str, row: Image.Image, *, cut: bool = False) -> Image.Image:
+    """Return a picture below a label; one that is too long makes it wider, or is cut."""
+    font = ImageFont.load_default()
+    wanted = 0 if cut else int(font.getlength(label)) + 2 * GAP
+    sheet = Image.new("RGB", (max(row.width, wanted), row.height + LABEL_HEIGHT), BACKGROUND)
+    ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
+    sheet.paste(row, (0, LABEL_HEIGHT))
     return sheet
 
 
@@ -114,14 +125,28 @@ def save_frames(path: Path, frames: UInt8[Tensor, "n c h w"], metadata: Mapping[
     return _save(path, [grid(frames, columns=len(frames))], metadata)
 
 
-def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> bool:
+def save_film(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, str]) -> bool:
+    """Write pictures of one size as a GIF that shows them slowly, stays on the last one and begins again.
+
+    Returns:
+        Whether a file was there.
+    """
+    return _save(path, pictures, metadata, [*[FILM_MS] * (len(pictures) - 1), LAST_MS])
+
+
+def _save(
+    path: Path,
+    pictures: Sequence[Image.Image],
+    metadata: Mapping[str, str],
+    frame_ms: int | list[int] = FRAME_MS,
+) -> bool:
     suffix = path.suffix.lower()
     file_format = Image.registered_extensions().get(suffix)
     if file_format is None or file_format not in Image.SAVE:
         raise UserError(f"{path}: {suffix or 'no suffix'} names no picture format; end the name in .png.")
     buffer = io.BytesIO()
     first, *rest = pictures
-    several = {"save_all": True, "append_images": rest, "duration": FRAME_MS, "loop": 0} if rest else {}
+    several = {"save_all": True, "append_images": rest, "duration": frame_ms, "loop": 0} if rest else {}
     texts = PngInfo()
     for name, text in metadata.items():
         texts.add_text(name, text)
@@ -134,15 +159,6 @@ def _save(path: Path, pictures: Sequence[Image.Image], metadata: Mapping[str, st
         return replace_file(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from error
-
-
-def _labelled(label: str, row: Image.Image, *, cut: bool = False) -> Image.Image:
-    font = ImageFont.load_default()
-    wanted = 0 if cut else int(font.getlength(label)) + 2 * GAP
-    sheet = Image.new("RGB", (max(row.width, wanted), row.height + LABEL_HEIGHT), BACKGROUND)
-    ImageDraw.Draw(sheet).text((GAP, LABEL_HEIGHT // 2), label, fill=INK, font=font, anchor="lm")
-    sheet.paste(row, (0, LABEL_HEIGHT))
-    return sheet
 
 
 def _enlarged(image: UInt8[Tensor, "c h w"]) -> Image.Image:

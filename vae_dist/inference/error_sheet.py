@@ -21,10 +21,16 @@ def error_map(
     return (heat.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def with_error_maps(
+    originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tensor, "n c h w"]
+) -> UInt8[Tensor, "n 3 3 h w"]:
+    """Return each image with its reconstruction and its error map, all in RGB."""
+    colour = [images.expand(-1, 3, -1, -1) for images in (originals, reconstructions)]
+    return torch.stack([*colour, error_map(originals, reconstructions)], dim=1)
+
+
 def error_sheet(
     originals: UInt8[Tensor, "n c h w"], reconstructions: UInt8[Tensor, "n c h w"], labels: Sequence[str]
 ) -> Image.Image:
     """Lay out images, their reconstructions and their error maps side by side, four of these a row, below labels."""
-    heat = error_map(originals, reconstructions)
-    colour = [images.expand(-1, 3, -1, -1) for images in (originals, reconstructions)]
-    return labelled_grid(torch.stack([*colour, heat], dim=1), labels, CELLS_A_ROW)
+    return labelled_grid(with_error_maps(originals, reconstructions), labels, CELLS_A_ROW)

@@ -83,13 +83,14 @@ def _plot(panel: Panel) -> _Canvas:
         x, y = panel.x.place(step), min(2.0, max(-1.0, panel.y.place(value)))  # far outside: Pillow counts in 32 bits
         return LEFT + x * (right - LEFT), bottom - y * (bottom - TOP)
 
-    for tick in panel.y.ticks:
-        _, y = place(0, tick)
+    heights = {tick: place(0, tick)[1] for tick in panel.y.ticks}
+    for y in heights.values():
         canvas.line([(LEFT, y), (right, y)], GRID, 0.5)
-        canvas.text(LEFT - 6, y, label(tick), "rm")
     for series in panel.series:
         _draw_series(canvas, series, [place(*point) for point in zip(series.x, series.y, strict=True)])
     canvas.clear_outside(TOP, bottom + 3)  # of what the beginning runs off
+    for tick, y in heights.items():
+        canvas.text(LEFT - 6, y, label(tick), "rm")
     for tick in panel.x.ticks:
         x, _ = place(tick, panel.y.low)
         canvas.text(x, bottom + 6, label(tick), "mt")

@@ -2,36 +2,35 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from vae_dist import __version__
 from vae_dist.config import Section
 from vae_dist.inference.drawing import COLOURS
+from vae_dist.inference.examples import Examples
 from vae_dist.reporting.chart_svg import colour_class, hover_data, svg_of
 from vae_dist.reporting.charts import Panel
 from vae_dist.reporting.comparison import FIGURES, differing_values, figures_of, last_lines, written
 from vae_dist.reporting.curves import panels_of
-from vae_dist.reporting.embedded import data_uri, milestones
 from vae_dist.reporting.html import data_block, element, escaped, page, table
-from vae_dist.runs.run import CONFIG, IMAGES, Run
+from vae_dist.reporting.report_pictures import pictures_of, side_by_side
+from vae_dist.runs.run import CONFIG, Run
 
 HERE = Path(__file__).parent
 LONGEST_BLOCK = 50_000  # characters of a config, or of commands
 MOST_STARTS = 20  # of a run that are shown
-LAST_PICTURES = {
-    "samples.png": "samples from the prior",
-    "reconstructions.png": "held-out images, reconstructions below",
-}
-NOTE = {"class": "note"}
+NOTE, ENTRY = {"class": "note"}, {"class": "entry"}
 PROTOCOL = ("split", "images", "k", "seed", "binarization", "precision", "noise")
 
 
-def report(runs: Sequence[Path]) -> str:
+def report(runs: Sequence[Path], examples: Sequence[Examples | str] = ()) -> str:
     """Return the page about some runs.
 
     Args:
         runs: their folders.
+        examples: of each, held-out images with their reconstructions, or a sentence that says why there are none.
 
     Raises:
         UserError: one is no run, or its files can't be read.
@@ -44,7 +43,11 @@ def report(runs: Sequence[Path]) -> str:
             element("p", f"Made by vae-dist {__version__}. Figures are in nats an image; lower is better.", **NOTE),
             _figures(runs, names),
             _curves(panels, names),
-            *(_one_run(run, number, several=len(runs) > 1) for number, run in enumerate(runs)),
+            side_by_side(runs) if len(runs) > 1 else "",
+            *(
+                _one_run(run, number, of_run, several=len(runs) > 1)
+                for number, (run, of_run) in enumerate(zip_longest(runs, examples))
+            ),
             data_block("curves", hover_data(panels, names)),
         ]
     )
@@ -86,11 +89,11 @@ def _curves(panels: Sequence[Panel], names: Sequence[str]) -> str:
         return element("p", "Nothing was logged yet.", **NOTE)
     labels = ("train", "val") if len(names) == 1 else names
     keys = " ".join(
-        element("span", f"{element('span', **{'class': f'key {colour_class(number)}'})}{escaped(name)}&ensp;")
+        element("span", f"{element('span', **{'class': f'key {colour_class(number)}'})}{escaped(name)}", **ENTRY)
         for number, name in enumerate(labels)
     )
     thick = "" if len(names) == 1 else " Thin: training; thick: validation."
-    note = f"Over steps. The first twentieth may run off the axes.{thick} Point at a curve for its values."
+    note = f"Over steps. The first twentieth of a run may run off the axes.{thick} Point at a curve for its values."
     shown = (
         element(
             "div", f"<b>{escaped(panel.title)}</b>{svg_of(panel)}<div class='tip' hidden></div>", **{"class": "panel"}
@@ -105,14 +108,14 @@ def _curves(panels: Sequence[Panel], names: Sequence[str]) -> str:
     )
 
 
-def _one_run(run: Path, number: int, *, several: bool) -> str:
+def _one_run(run: Path, number: int, examples: Examples | str | None, *, several: bool) -> str:
     """Return pictures, config, environment and commands of a run."""
     key = element("span", **{"class": f"key {colour_class(number)}"}) if several else ""
     provenance = Run(run).provenance
     starts = [start for start in provenance.get("starts", []) if isinstance(start, dict)]
     parts = [
         element("h2", f"{key}{escaped(run)}"),
-        _pictures(run),
+        pictures_of(run, examples, several=several),
         _rates(last_lines(run).get("val", {}), number if several else 1),
         element("h3", "Config: what differs from the defaults"),
         table(["key", "value", "default"], changed_values(Run(run).config)),
@@ -130,23 +133,6 @@ def _one_run(run: Path, number: int, *, several: bool) -> str:
 
 def _block(text: str) -> str:
     return element("pre", escaped(text, LONGEST_BLOCK))
-
-
-def _pictures(run: Path) -> str:
-    on_the_way = [(f"step {step:,}", data_uri(path)) for step, path in milestones(run)]
-    last = [(words, data_uri(run / IMAGES / name)) for name, words in LAST_PICTURES.items()]
-    small, large = _figures_of(on_the_way, "pictures small"), _figures_of(last, "pictures")
-    heading = element("h3", "Samples of one seed on the way") if small else ""
-    return f"{element('h3', 'Pictures')}{large}{heading}{small}" if small or large else ""
-
-
-def _figures_of(pictures: Sequence[tuple[str, str | None]], kind: str) -> str:
-    shown = [
-        element("figure", f'<img src="{uri}" alt="{escaped(words)}">{element("figcaption", escaped(words))}')
-        for words, uri in pictures
-        if uri is not None
-    ]
-    return element("div", "".join(shown), **{"class": kind}) if shown else ""
 
 
 def _rates(line: Mapping[str, Any], colour: int) -> str:

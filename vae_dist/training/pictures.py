@@ -1,4 +1,4 @@
-"""The pictures that a run leaves in its folder: curves, samples and reconstructions, and how those came about."""
+"""The pictures that a run leaves in its folder: curves, samples and reconstructions, and a film of those."""
 
 import math
 import time
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
+
+from PIL import Image
 
 from vae_dist.config import Config
 from vae_dist.data import Dataset
@@ -13,8 +16,10 @@ from vae_dist.inference.drawing import save_picture
 from vae_dist.inference.figures import reconstruction_figure, sample_figure, write_run_figures
 from vae_dist.inference.origin import Origin
 from vae_dist.models import Model
+from vae_dist.models.spatial import SpatialModel
 from vae_dist.reporting.chart_picture import draw_panels
 from vae_dist.reporting.curves import panels_of
+from vae_dist.reporting.milestones import Kind, milestone_path, write_film
 from vae_dist.reporting.reporter import Reporter
 
 CURVES = "curves.png"
@@ -59,23 +64,31 @@ class RunPictures:
                 save_picture(self._images / CURVES, draw_panels(panels, [str(self._run)]), metadata)
 
     def draw_last(self, model: Model, step: int) -> None:
-        """Draw samples and reconstructions of a run that ends.
+        """Draw samples and reconstructions of a run that ends, and the film; no failure of that ends the run.
 
         Raises:
             UserError: the disk refuses.
         """
         self._reporter.pictures(step, write_run_figures(model, self._dataset, self._origin(step), self._images))
+        with self._failures_printed():
+            kind: Kind = "reconstructions" if isinstance(model, SpatialModel) else "samples"  # else textures
+            write_film(self._images, kind, self._picture(model, kind), step, self._metadata(step, kind))
 
     def _draw_milestone(self, model: Model, step: int) -> None:
-        origin = self._origin(step)
-        beginning = self._images / f"step-{step:08d}"
-        samples = sample_figure(model, SAMPLES, seed=self._config.seed)
-        save_picture(beginning.with_name(f"{beginning.name}-samples.png"), samples, origin.metadata())
+        pictures = {kind: self._picture(model, kind) for kind in get_args(Kind)}
+        for kind, picture in pictures.items():
+            save_picture(milestone_path(self._images, step, kind), picture, self._metadata(step, kind))
+        self._reporter.pictures(step, pictures)
+
+    def _picture(self, model: Model, kind: Kind) -> Image.Image:
+        if kind == "samples":
+            return sample_figure(model, SAMPLES, seed=self._config.seed)
         split = "val" if "val" in self._dataset.splits else "train"
-        pairs = reconstruction_figure(model, self._dataset.images(split, range(PAIRS)))
-        path = beginning.with_name(f"{beginning.name}-reconstructions.png")
-        save_picture(path, pairs, replace(origin, seed=None).metadata())
-        self._reporter.pictures(step, {"samples": samples, "reconstructions": pairs})
+        return reconstruction_figure(model, self._dataset.images(split, range(PAIRS)))
+
+    def _metadata(self, step: int, kind: Kind) -> dict[str, str]:
+        origin = self._origin(step)
+        return (origin if kind == "samples" else replace(origin, seed=None)).metadata()
 
     @contextmanager
     def _failures_printed(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from vae_dist.data.at_hand import check_fetching
 from vae_dist.data.packs.lock import locked
 from vae_dist.data.packs.manifest import MANIFEST
 from vae_dist.data.search_path import cache_folder
@@ -21,18 +22,20 @@ def packs_folder() -> Path:
     return cache_folder() / "packs"
 
 
-def cached_pack(key: str, make: Callable[[Path], object]) -> Path:
+def cached_pack(key: str, make: Callable[[Path], object], name: str) -> Path:
     """Return the folder of a packed set, making it where no process has done so.
 
     Args:
         key: of the pictures and of how they are made to fit.
         make: packs into the folder that it is given, going on with what is there; writes the manifest last.
+        name: of the pictures, for errors.
 
     Raises:
-        UserError: the cache can't be written.
+        UserError: the cache can't be written, or the set is to be at hand and isn't.
     """
     folder = packs_folder() / key
     if not (folder / MANIFEST).exists():
+        check_fetching(name)
         if number("LOCAL_RANK", 0) > 0:
             time.sleep(HEAD_START_S)
         try:
