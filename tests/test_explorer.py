@@ -37,7 +37,6 @@ from vae_dist.inference import generation
 from vae_dist.inference.directions import find_directions
 from vae_dist.inference.drawing import to_bytes
 from vae_dist.inference.exploration import Exploration
-from vae_dist.inference.traversal import latent_use
 from vae_dist.models import build_model
 from vae_dist.reporting.html import page
 from vae_dist.training import train
@@ -113,17 +112,6 @@ def test_a_slider_sets_its_score_alone(kind: str, channels: int) -> None:
     moved = exploration.move(start.z, {1: 2.5})
     assert moved.scores == pytest.approx([start.scores[0], 2.5, *start.scores[2:]], abs=1e-3)
     assert not torch.allclose(moved.z, start.z, atol=1e-4)
-
-
-def test_directions_of_a_flat_latent_are_its_dimensions() -> None:
-    exploration, dataset = explored()
-    start, directions = exploration.encode(dataset.images("val", range(1))), exploration.directions
-    use = latent_use(exploration.model, dataset, "train")
-    assert directions.names == [f"latent {latent}" for latent in use.by_activity]
-    first = use.by_activity[0]
-    moved = exploration.move(start.z, {0: 2.0}).z
-    assert float(moved[first]) == pytest.approx(float(use.mean[first] + 2 * use.std[first]), abs=1e-5)
-    assert ((moved != start.z).nonzero().flatten() == first).all()
 
 
 def test_a_direction_of_a_hierarchy_moves_one_group_alone() -> None:

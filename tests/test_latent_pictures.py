@@ -1,4 +1,4 @@
-"""Traversals move one latent at a time through the range that images give it; maps show the plane of most variance."""
+"""Traversals move along one direction at a time, as far as images go; maps show the plane of most variance."""
 
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.distributions.likelihoods import Gaussian
 from vae_dist.distributions.priors import StandardNormal
 from vae_dist.errors import UserError
+from vae_dist.inference.directions import find_directions
 from vae_dist.inference.latent_map import draw_map, principal_plane
-from vae_dist.inference.traversal import latent_use, traverse
+from vae_dist.inference.traversal import traverse
 from vae_dist.models import FlatModel
 from vae_dist.training import train
 
@@ -61,26 +62,29 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_the_use_of_latents_is_measured_and_orders_them() -> None:
+def test_directions_of_a_flat_latent_are_its_dimensions_the_most_active_first() -> None:
     images = torch.zeros(100, 1, 1, 3, dtype=torch.uint8)
     images[::2, ..., 1], images[::2, ..., 0], images[..., 2] = 255, 51, 102
-    use = latent_use(Pixels().eval(), ResidentDataset("", "", {"train": images}), "train")
-    assert use.by_activity == [1, 0, 2]
-    assert use.activity.tolist() == pytest.approx([0.01, 0.25, 0.0], abs=1e-6)
-    assert use.mean.tolist() == pytest.approx([0.1, 0.5, 0.4])
-    assert use.std.tolist() == pytest.approx([(0.01 + 0.01) ** 0.5, (0.25 + 0.01) ** 0.5, 0.1], abs=1e-6)
+    directions = find_directions(Pixels().eval(), ResidentDataset("", "", {"train": images}), "train", 3)
+    assert directions.names == ["latent 1", "latent 0", "latent 2"]
+    assert directions.activity == pytest.approx([0.25, 0.01, 0.0], abs=1e-6)
+    assert directions.mean.tolist() == pytest.approx([0.1, 0.5, 0.4])
+    stds = [(activity + 0.1**2) ** 0.5 for activity in directions.activity]  # of draws from the posteriors
+    assert torch.allclose(directions.steps, torch.tensor(stds).unsqueeze(1) * torch.eye(3)[[1, 0, 2]])
 
 
 def test_a_row_of_a_traversal_moves_its_latent_alone() -> None:
     model = Pixels().eval()
     images = (torch.rand(50, 1, 1, 3, generator=torch.Generator().manual_seed(0)) * 255).byte()
-    use = latent_use(model, ResidentDataset("", "", {"train": images}), "train")
-    rows = traverse(model, torch.tensor([0.2, 0.4, 0.6]), use, [2, 0], steps=5, reach=1.0)
-    assert rows.shape == (2, 5, 1, 1, 3)
-    assert (rows[0, :, 0, 0, :2] == torch.tensor([51, 102])).all()
-    low, high = float(use.mean[2] - use.std[2]), float(use.mean[2] + use.std[2])
-    assert rows[0, [0, -1], 0, 0, 2].tolist() == [round(255 * low), round(255 * high)]
-    assert (rows[1, :, 0, 0, 1:] == torch.tensor([102, 153])).all()
+    directions = find_directions(model, ResidentDataset("", "", {"train": images}), "train", 3)
+    rows = traverse(model, torch.tensor([0.2, 0.4, 0.6]), directions, steps=5, reach=1.0)
+    assert rows.shape == (3, 5, 1, 1, 3)
+    for name, row, step in zip(directions.names, rows[:, :, 0, 0], directions.steps, strict=True):
+        moving = int(name.removeprefix("latent "))
+        resting = [latent for latent in range(3) if latent != moving]
+        assert (row[:, resting] == torch.tensor([51, 102, 153])[resting]).all()
+        ends = (directions.mean[moving] + torch.tensor([-1, 1]) * step[moving]).clamp(0, 1)
+        assert row[[0, -1], moving].tolist() == (255 * ends).round().tolist()
 
 
 def test_the_plane_of_a_map_is_that_of_most_variance() -> None:

@@ -1,18 +1,20 @@
-"""Directions of latent space in which images differ, for sliders that move latents along them."""
+"""Directions of latent space in which images differ, for rows of pictures and sliders that move latents along them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from vae_dist.data import Dataset
-from vae_dist.inference.latent_map import posterior_means, principal_components
-from vae_dist.inference.traversal import latent_use
+from vae_dist.data import Dataset, to_unit
+from vae_dist.inference.blocks import block_size
+from vae_dist.inference.latent_map import principal_components
 from vae_dist.models import Model
 
-MOST_IMAGES, MOST_NUMBERS = 512, 1 << 24  # that principal components are of; numbers are of all their latents
+# That directions are found from: images, numbers of all their latents, and pixels over height and width.
+MOST_IMAGES, MOST_NUMBERS, MOST_PIXELS = 512, 1 << 24, 1 << 22
+FEWEST_IMAGES = 64
 FLAT = "Each slider is a latent, in standard deviations from its mean over images; the most active ones come first."
 GROUPS = (
     "Each slider moves the latents of a group, counted from the top, along a principal component of their posterior "
@@ -32,7 +34,8 @@ class Directions:
         names: of each.
         steps: along each for one standard deviation over images.
         mean: of latents over images, at which all scores are 0.
-        activity: variance of the posterior mean over images along each.
+        activity: Var_x E[z|x] along each (Burda et al., arXiv:1509.00519, section 5.1).
+        images: that they were found from.
         explanation: of what they are, for people.
     """
 
@@ -40,6 +43,7 @@ class Directions:
     steps: Float[Tensor, "k z"]
     mean: Float[Tensor, " z"]
     activity: list[float]
+    images: int
     explanation: str
 
     def scores(self, z: Float[Tensor, "*latent"]) -> list[float]:
@@ -67,56 +71,69 @@ def find_directions(model: Model, dataset: Dataset, split: str, most: int) -> Di
         split: of it.
         most: directions that are wanted.
     """
+    mu, sigma = _posteriors(model, dataset, split)
     if len(model.latent_shape) > 1:
-        return _of_channels(model, _means(model, dataset, split), most)
+        return _of_channels(model, mu, most)
     if model.latent_groups > 1:
-        return _of_groups(model, _means(model, dataset, split), most)
-    use = latent_use(model, dataset, split)
-    chosen = use.by_activity[:most]
-    device = next(model.parameters()).device
-    return Directions(
-        [f"latent {latent}" for latent in chosen],
-        torch.diag(use.std)[chosen].float().to(device),
-        use.mean.float().to(device),
-        use.activity[chosen].tolist(),
-        FLAT,
-    )
+        return _of_groups(model, mu, most)
+    return _of_latents(model, mu, sigma, most)
 
 
-def _means(model: Model, dataset: Dataset, split: str) -> Float[Tensor, "n z"]:
-    count = min(dataset.size(split), MOST_IMAGES, max(2, MOST_NUMBERS // model.latent_size))
-    return posterior_means(model, dataset, split, torch.arange(count))
+@torch.no_grad()
+def _posteriors(model: Model, dataset: Dataset, split: str) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n z"]]:
+    """Return means and standard deviations of the posteriors of the first images, on the CPU."""
+    _, height, width = model.image_shape
+    most = min(MOST_IMAGES, MOST_NUMBERS // model.latent_size, MOST_PIXELS // (height * width))
+    indices = torch.arange(min(dataset.size(split), max(FEWEST_IMAGES, most)))
+    blocks = indices.split(block_size(height, width))
+    posteriors = [model.encode(to_unit(dataset.images(split, block), None)) for block in blocks]
+    mu = torch.cat([posterior.mu.flatten(1).float().cpu() for posterior in posteriors])
+    return mu, torch.cat([posterior.sigma.flatten(1).float().cpu() for posterior in posteriors])
 
 
-def _of_channels(model: Model, means: Float[Tensor, "n z"], most: int) -> Directions:
-    spatial = means.unflatten(1, model.latent_shape).flatten(2)
+def _of_latents(model: Model, mu: Float[Tensor, "n z"], sigma: Float[Tensor, "n z"], most: int) -> Directions:
+    """Return the most active dimensions, in standard deviations of draws from the posteriors."""
+    activity = mu.double().var(0, correction=0)
+    chosen = activity.argsort(descending=True, stable=True)[:most]
+    std = (activity + sigma.double().square().mean(0)).sqrt()
+    names = [f"latent {latent}" for latent in chosen.tolist()]
+    return _directions(model, names, torch.diag(std)[chosen], mu, activity[chosen], FLAT)
+
+
+def _of_channels(model: Model, mu: Float[Tensor, "n z"], most: int) -> Directions:
+    spatial = mu.unflatten(1, model.latent_shape).flatten(2)
     components, variances = (part[:most] for part in principal_components(spatial.mean(2)))
     steps = (components * variances.sqrt().unsqueeze(1)).unsqueeze(2).expand(-1, -1, spatial.shape[2])
-    names = [f"direction {number}" for number in range(1, len(components) + 1)]
-    return _directions(model, names, steps.flatten(1), means, variances, SPATIAL)
+    names = [f"direction {number}, all positions" for number in range(1, len(components) + 1)]
+    return _directions(model, names, steps.flatten(1), mu, variances, SPATIAL)
 
 
-def _of_groups(model: Model, means: Float[Tensor, "n z"], most: int) -> Directions:
-    names, steps, variances = zip(*_by_group(model, means, max(1, most // model.latent_groups)), strict=True)
-    return _directions(
-        model, list(names[:most]), torch.stack(steps[:most]), means, torch.stack(variances[:most]), GROUPS
-    )
+def _of_groups(model: Model, mu: Float[Tensor, "n z"], most: int) -> Directions:
+    found = list(_by_group(model, mu, max(1, most // model.latent_groups)))[:most]
+    names, steps, variances = zip(*found, strict=True)
+    return _directions(model, names, torch.stack(steps), mu, torch.stack(variances), GROUPS)
 
 
-def _by_group(model: Model, means: Float[Tensor, "n z"], most: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _by_group(model: Model, mu: Float[Tensor, "n z"], most: int) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield name, step and variance of the first directions of each group."""
     start = 0
     for group, size in enumerate(model.group_sizes):
-        components, variances = principal_components(means[:, start : start + size])
+        components, variances = principal_components(mu[:, start : start + size])
         for number, (component, variance) in enumerate(zip(components[:most], variances[:most], strict=True), 1):
-            step = torch.zeros(means.shape[1], dtype=torch.float64)
+            step = torch.zeros(mu.shape[1], dtype=torch.float64)
             step[start : start + size] = component * variance.sqrt()
             yield f"group {group}, direction {number}", step, variance
         start += size
 
 
 def _directions(
-    model: Model, names: list[str], steps: Tensor, means: Float[Tensor, "n z"], variances: Tensor, explanation: str
+    model: Model,
+    names: Sequence[str],
+    steps: Float64[Tensor, "k z"],
+    mu: Float[Tensor, "n z"],
+    activity: Float64[Tensor, " k"],
+    explanation: str,
 ) -> Directions:
     device = next(model.parameters()).device
-    return Directions(names, steps.float().to(device), means.mean(0).to(device), variances.tolist(), explanation)
+    mean = mu.double().mean(0).float().to(device)
+    return Directions(list(names), steps.float().to(device), mean, activity.tolist(), len(mu), explanation)
