@@ -1,5 +1,7 @@
 """Traversals move along one direction at a time, as far as images go; maps show the plane of most variance."""
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,12 @@ from vae_dist.data.picture_list import ListedPictures, folders_of, pictures_belo
 from vae_dist.distributions.gaussian import DiagonalGaussian
 from vae_dist.distributions.likelihoods import Gaussian
 from vae_dist.distributions.priors import StandardNormal
-from vae_dist.errors import UserError
+from vae_dist.errors import UsageError, UserError
+from vae_dist.inference import umap_plane as umap_module
 from vae_dist.inference.directions import find_directions
 from vae_dist.inference.latent_map import draw_map, principal_plane
 from vae_dist.inference.traversal import traverse
+from vae_dist.inference.umap_plane import check_umap, umap_plane
 from vae_dist.models import FlatModel
 from vae_dist.training import train
 
@@ -92,10 +96,30 @@ def test_the_plane_of_a_map_is_that_of_most_variance() -> None:
     flat = torch.randn(200, 2, generator=generator) * torch.tensor([5.0, 1.0])
     basis, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
     plane = principal_plane(flat @ basis[:, :2].T + 7)
-    assert sum(plane.shares) == pytest.approx(1)
-    assert plane.shares[0] > 0.9
+    one, two = map(int, re.findall(r"(\d+)%", plane.axes))
+    assert one > 90
+    assert one + two == 100
     distances = torch.cdist(flat, flat)
     assert torch.allclose(torch.cdist(plane.points, plane.points).float(), distances, atol=1e-3)
+
+
+@pytest.mark.skipif(find_spec("umap") is None, reason="needs vae-dist[umap]")
+@pytest.mark.parametrize("images", [5, 40])
+def test_a_map_by_umap_is_the_same_at_every_call(images: int) -> None:
+    rows = torch.randn(images, 6, generator=torch.Generator().manual_seed(0))
+    plane = umap_plane(rows)
+    assert plane.points.shape == (images, 2)
+    assert plane.points.isfinite().all()
+    assert torch.equal(umap_plane(rows).points, plane.points)
+
+
+def test_umap_is_refused_for_a_few_images_and_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umap_module, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'vae-dist\[umap\]'"):
+        check_umap(100)
+    monkeypatch.setattr(umap_module, "find_spec", lambda name: True)
+    with pytest.raises(UsageError, match="UMAP needs 5 images, and there are 4"):
+        check_umap(4)
 
 
 @pytest.mark.parametrize("rows", [torch.zeros(3, 4), torch.tensor([[0.0], [1.0]]), torch.rand(2, 9)])

@@ -37,7 +37,7 @@ class Images(NamedTuple):
         split: of the dataset.
         names: of each image.
         digest: of all images.
-        folders: of each image, where they are pictures.
+        folders: of each image, where they are pictures in several.
     """
 
     model: "Model"
@@ -150,6 +150,7 @@ def _images(
     """Load the model and find the images: of a split as `evaluate` scores them, pictures as `reconstruct` fits them."""
     from vae_dist.checkpoint.model import model_of
     from vae_dist.data import load_dataset
+    from vae_dist.data.packs.names import folders_of_names, picture_names
     from vae_dist.data.picture_list import PICTURES, ListedPictures, fingerprint, folders_of, pictures_below
     from vae_dist.models.spatial import SpatialModel
 
@@ -157,13 +158,15 @@ def _images(
     if split is not None:
         dataset = load_dataset(checkpoint.config.data)
         checkpoint.check_dataset(dataset, split)
-        names = [f"{split}/{index}" for index in range(dataset.size(split))]
-        return Images(model, dataset.to(process_group.device), split, names, dataset.digest(split))
+        paths = picture_names(dataset, split)
+        names = paths or [f"{split}/{index}" for index in range(dataset.size(split))]
+        dataset, folders = dataset.to(process_group.device), folders_of_names(paths)
+        return Images(model, dataset, split, names, dataset.digest(split), folders)
     if isinstance(model, SpatialModel):
         model = model.for_images(rule.height, rule.width)
-    paths = pictures_below(pictures)
-    listed = ListedPictures(paths, model.image_shape, rule, checkpoint.config.data.binarize, process_group.device)
-    return Images(model, listed, PICTURES, [str(path) for path in paths], fingerprint(paths), folders_of(paths))
+    given = pictures_below(pictures)
+    listed = ListedPictures(given, model.image_shape, rule, checkpoint.config.data.binarize, process_group.device)
+    return Images(model, listed, PICTURES, [str(path) for path in given], fingerprint(given), folders_of(given))
 
 
 def _score(

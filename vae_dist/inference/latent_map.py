@@ -1,4 +1,4 @@
-"""A map of latent space: the posterior means of images on the plane in which they vary most."""
+"""A map of latent space: the posterior means of images on a plane, such as that in which they vary most."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ ENCODED_AT_ONCE = 64  # images
 
 @dataclass(frozen=True)
 class Plane:
-    """Points on the plane of the first two principal components.
+    """Points on a plane.
 
     Attributes:
         points: of the rows, in the order of the rows.
-        shares: of the variance that each component explains.
+        axes: of the plane, in words.
     """
 
     points: Float64[Tensor, "n 2"]
-    shares: tuple[float, float]
+    axes: str
 
 
 def principal_components(
@@ -56,7 +56,8 @@ def principal_plane(rows: Float[Tensor, "n d"]) -> Plane:
     points = (rows.double() - rows.double().mean(0)) @ components[:2].T
     total = variances.sum().clamp(min=torch.finfo(torch.float64).tiny)
     one, two = (torch.nn.functional.pad(variances, (0, 2))[:2] / total).tolist()
-    return Plane(torch.nn.functional.pad(points, (0, 2 - points.shape[1])), (one, two))
+    axes = f"principal components 1 (to the right) and 2 (up): {one:.0%} and {two:.0%} of the variance"
+    return Plane(torch.nn.functional.pad(points, (0, 2 - points.shape[1])), axes)
 
 
 def posterior_means(model: Model, dataset: Dataset, split: str, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n z"]:
@@ -86,7 +87,7 @@ def draw_map(
         cells.setdefault((x // CELL, y // CELL), number)
     for cell, number in cells.items():
         _paste(sheet, image_of(number), cell, colours[classes[number]] if classes else None)
-    _write_legend(draw, plane.shares, colours)
+    _write_legend(draw, plane.axes, colours)
     return sheet
 
 
@@ -112,9 +113,8 @@ def _paste(sheet: Image.Image, image: UInt8[Tensor, "c h w"], cell: tuple[int, i
     sheet.paste(framed, (left, top))
 
 
-def _write_legend(draw: ImageDraw.ImageDraw, shares: tuple[float, float], colours: Mapping[str, str]) -> None:
+def _write_legend(draw: ImageDraw.ImageDraw, axes: str, colours: Mapping[str, str]) -> None:
     font = ImageFont.load_default(13)
-    text = f"principal components 1 (to the right) and 2 (up): {shares[0]:.0%} and {shares[1]:.0%} of the variance"
-    draw.text((8, 8), text, fill=INK, font=font)
+    draw.text((8, 8), axes, fill=INK, font=font)
     for row, (name, colour) in enumerate(islice(colours.items(), MOST_NAMED)):
         draw.text((8, 28 + 18 * row), one_line(name, LONGEST_NAME), fill=colour, font=font)

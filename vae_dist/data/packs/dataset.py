@@ -28,10 +28,12 @@ class PackedDataset(StoredDataset):
     """A packed set.
 
     Attributes:
+        folder: of the set.
         manifest: of the set.
         rule: by which its pictures became pixels, or become images when its original files are decoded.
     """
 
+    folder: Path
     manifest: Manifest
     rule: Rule
 
@@ -89,7 +91,9 @@ def open_pack(
     digests = {split: _digest(manifest, split, rule) for split in manifest.splits}
     ranges: dict[str, tuple[Split, range]] = {split: (split, range(len(part))) for split, part in parts.items()}
     notes = {**manifest.notes, **notes}
-    return PackedDataset(NAME, str(folder), parts, digests, ranges, notes=notes, manifest=manifest, rule=rule)
+    return PackedDataset(
+        NAME, str(folder), parts, digests, ranges, notes=notes, folder=folder, manifest=manifest, rule=rule
+    )
 
 
 def is_resident(folder: Path, asked: Literal["auto", "on", "off"]) -> bool:

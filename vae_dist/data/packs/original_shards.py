@@ -40,7 +40,7 @@ class StoredOriginals:
             self._names = file.get_tensor("names").numpy().tobytes()
         self._offsets, self.sizes, self._crc32, self._name_offsets = tables
         ends = header.shapes["bytes"][0], len(self._names)
-        if not all(map(_divides, (self._offsets, self._name_offsets), ends)):
+        if not all(map(divides, (self._offsets, self._name_offsets), ends)):
             raise UserError(f"{path} lists files that it doesn't hold: {REPAIR}.")
         if self._offsets.diff().max() > LARGEST_FILE:
             raise UserError(f"{path} lists a file of more than {LARGEST_FILE:,} bytes: {REPAIR}.")
@@ -83,6 +83,6 @@ def _lists(header: Header, count: int) -> bool:
     )  # fmt: skip
 
 
-def _divides(offsets: Int64[Tensor, " n"], end: int) -> bool:
+def divides(offsets: Int64[Tensor, " n"], end: int) -> bool:
     """Return whether offsets go from 0 to the end, none before the last one."""
     return int(offsets[0]) == 0 and int(offsets[-1]) == end and bool((offsets.diff() >= 0).all())
