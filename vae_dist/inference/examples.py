@@ -14,10 +14,10 @@ from vae_dist.data import Dataset
 from vae_dist.data.dataset import ResidentDataset
 from vae_dist.inference.drawing import grid, to_bytes
 from vae_dist.inference.error_sheet import with_error_maps
-from vae_dist.inference.evaluation import score_images
 from vae_dist.inference.figures import encode_images
 from vae_dist.inference.generation import decode
 from vae_dist.inference.image_scores import has_likelihood
+from vae_dist.inference.scoring import score_images
 from vae_dist.models import Model
 
 FEW = 8
