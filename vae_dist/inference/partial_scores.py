@@ -85,7 +85,7 @@ class PartialScores:
             raise UserError(f"{self.path} can't be written: {error.strerror}.") from error
 
     def _read(self) -> None:
-        """Read the file; one that is damaged or of something else is as good as none."""
+        """Read the file, unless it is damaged or of something else."""
         expected = {
             name: TensorSpec(tuple(tensor.shape), torch.float64) for name, tensor in _tensors_of(self._so_far).items()
         }
