@@ -36,7 +36,7 @@ def report(
 
     if len(runs) > MOST:
         raise UsageError(f"Give one to {MOST} runs, not {len(runs)}.")
-    content = write_report(runs, [_examples_of(run) for run in runs]).encode("utf-8", "backslashreplace")
+    content = write_report(runs, map(_examples_of, runs)).encode("utf-8", "backslashreplace")
     replaced = replace_file(out, content)
     print_written(out, f"{len(content) / 2**20:.1f} MiB", replaced=replaced)
 
