@@ -66,6 +66,21 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> bool:
     return replaced
 
 
+def write_result(path: Path, content: bytes) -> bool:
+    """Write a file that a person asked for, as `replace_file` does.
+
+    Returns:
+        Whether it has taken the place of another file.
+
+    Raises:
+        UserError: it can't be written; what was there stays.
+    """
+    try:
+        return replace_file(path, content)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+
+
 def open_to_append(path: Path) -> IO[bytes]:
     """Open a file for reading, and for writing at its end; make it where there is none.
 
