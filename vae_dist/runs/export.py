@@ -26,7 +26,8 @@ def export_to_diffusers(checkpoint: Checkpoint, out: Path) -> LatentStatistics |
     config = checkpoint.config.model
     if not isinstance(config, AutoencoderKLConfig):
         raise UsageError(
-            f"{checkpoint.path} is of model.kind {config.kind}, and diffusers has a class for autoencoder-kl alone."
+            f"{checkpoint.path} is of model.kind {config.kind}, and diffusers has a class for autoencoder-kl alone: "
+            "--format torch or --format onnx takes any model."
         )
     check_new_folder(out)
     model, statistics = model_of(checkpoint), latent_statistics(checkpoint)
