@@ -13,7 +13,7 @@ from vae_dist.checkpoint.diffusers_folder import CONFIG, WEIGHTS
 from vae_dist.config import AutoencoderKLConfig, parse_config
 from vae_dist.data import ResidentDataset
 from vae_dist.errors import UsageError
-from vae_dist.inference import evaluation
+from vae_dist.inference import evaluation, scoring
 from vae_dist.inference.drawing import COMPARED_A_ROW, GAP
 from vae_dist.models import AutoencoderKL, build_model, initial_model
 from vae_dist.runs.model_card import CARD
@@ -100,7 +100,7 @@ def test_large_images_are_scored_in_parts_to_the_same_figures(monkeypatch: pytes
     images = torch.randint(0, 256, (7, 3, 8, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     dataset = ResidentDataset("noise", "made here", {"train": images}, binarization="none")
     whole = evaluation.evaluate(tiny().eval(), dataset, "train", k=3)
-    monkeypatch.setattr(evaluation, "IMAGE_NUMBERS_AT_ONCE", 3 * images[0].numel())
+    monkeypatch.setattr(scoring, "IMAGE_NUMBERS_AT_ONCE", 3 * images[0].numel())
     parts = evaluation.evaluate(tiny().eval(), dataset, "train", k=3)
     assert whole is not None
     assert parts is not None

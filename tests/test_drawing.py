@@ -1,5 +1,6 @@
 """Images are drawn as grids and animations, and files are replaced whole."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,19 @@ from vae_dist.errors import UserError
 from vae_dist.inference.drawing import comparison, grid, save_frames, save_picture, to_bytes
 
 
-def test_a_picture_is_replaced_and_a_folder_is_not(tmp_path: Path) -> None:
+def test_a_picture_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     picture = Image.new("L", (4, 4))
     save_picture(tmp_path / "new" / "a.png", picture, {})
     save_picture(tmp_path / "new" / "a.png", picture, {})
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
     (tmp_path / "folder.png").mkdir()
-    for name, complaint in [("folder.png", "is a folder"), ("a", "no suffix"), ("a.exe", ".exe names no picture")]:
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, complaint in {
+        "folder.png": "is a folder",
+        "pipe.png": "is a device or a pipe",
+        "a": "no suffix",
+        "a.exe": ".exe names no picture",
+    }.items():
         with pytest.raises(UserError, match=complaint):
             save_picture(tmp_path / name, picture, {})
 

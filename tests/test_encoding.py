@@ -200,14 +200,14 @@ def test_encoding_stops_at_a_signal_and_goes_on_where_it_stopped(
     command = ["encode", "photos", "--checkpoint", "runs/tiny", "--out", str(tmp_path / "z.safetensors")]
     written: list[str] = []
 
-    def replace_file(path: Path, content: bytes) -> None:
+    def write_result(path: Path, content: bytes) -> None:
         if len(written) == 1:
             os.kill(os.getpid(), number)
         written.append(path.name)
         path.write_bytes(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(latent_files, "replace_file", replace_file)
+        patch.setattr(latent_files, "write_result", write_result)
         assert app(command, standalone_mode=False) == code
     assert written == ["z-00001-of-00003.safetensors"]
     first = tmp_path / written[0]

@@ -171,6 +171,8 @@ def test_a_picture_is_fitted_to_the_model(operations: Operations) -> None:
         ("move", b'{"z": "!", "scores": {}}', "load the page again"),
         ("move", b'{"z": "AAAA", "scores": {}}', "load the page again"),
         ("move", b'{"z": "AADAfwAAwH8AAMB/", "scores": {}}', "not of this model"),  # NaN
+        ("move", b'{"z": "AAAAAAAAAAAAAAAA", "scores": {"0": 1e308}}', "too far out"),  # beyond float32
+        ("draw", b'{"seed": 0, "temperature": 1e300}', "too far out"),
     ],
 )
 def test_bad_questions_are_refused_in_a_sentence(operations: Operations, name: str, body: bytes, sentence: str) -> None:

@@ -20,6 +20,13 @@ def test_a_folder_that_is_no_run_is_refused_and_left_as_it_was(theirs: str, tmp_
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(theirs, "theirs")]
 
 
+def test_a_folder_whose_checkpoints_could_not_be_read_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        RunWriter(folder).claim(Config())
+    assert not folder.exists()
+
+
 def test_a_folder_that_a_killed_start_left_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("process 1 on there")
     (tmp_path / ".config.yaml.tmp-1").write_text("seed:")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from vae_dist.cli.runs import _print_table
 from vae_dist.config import Config
-from vae_dist.reporting import counting
+from vae_dist.reporting import counting, endings
 from vae_dist.reporting.bars import TerminalBar, bar_for
 from vae_dist.reporting.console import ProgressDisplay
 from vae_dist.reporting.half_blocks import can_show, fit, show_images
@@ -155,3 +155,8 @@ def test_a_narrow_list_of_runs_leaves_columns_out_before_it_breaks_names(
     printed = capsys.readouterr().out
     assert all(whole in printed for whole in (str(path), "12,000/72,000", "1543.31"))
     assert ("fashion-mnist, hierarchical" in printed) is shown
+
+
+def test_commands_to_give_next_can_be_pasted() -> None:
+    said = endings.finished(Path("runs/a & b"), "", None, spatial=False, split="val")
+    assert said.endswith("vae-dist evaluate 'runs/a & b' --split val\nNext: vae-dist sample 'runs/a & b'")

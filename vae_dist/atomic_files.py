@@ -46,11 +46,13 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> bool:
         Whether it has taken the place of another file.
 
     Raises:
-        UserError: `path` is a folder, which is never replaced.
+        UserError: `path` is a folder, or a device or pipe as /dev/null is, which are never replaced.
         OSError: the disk is full, read-only, or the place is forbidden; what was there stays.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the path of a file.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a device or a pipe; give the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     replaced = path.exists() or path.is_symlink()
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
@@ -62,6 +64,21 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return replaced
+
+
+def write_result(path: Path, content: bytes) -> bool:
+    """Write a file that a person asked for, as `replace_file` does.
+
+    Returns:
+        Whether it has taken the place of another file.
+
+    Raises:
+        UserError: it can't be written; what was there stays.
+    """
+    try:
+        return replace_file(path, content)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from error
 
 
 def open_to_append(path: Path) -> IO[bytes]:

@@ -11,10 +11,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, computed_field
 
-from vae_dist.atomic_files import replace_file
+from vae_dist.atomic_files import write_result
 from vae_dist.checkpoint.format import Part, Steps
 from vae_dist.checkpoint.load import Checkpoint, read_json_of, validate
-from vae_dist.errors import UserError
 
 LATENTS = "latents.json"
 MOST_CHANNELS = 1 << 12
@@ -65,8 +64,4 @@ def write_statistics(checkpoint: Checkpoint, statistics: LatentStatistics) -> No
     Raises:
         UserError: it can't be written.
     """
-    file = checkpoint.run / LATENTS
-    try:
-        replace_file(file, (statistics.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"{file} can't be written: {error.strerror}.") from error
+    write_result(checkpoint.run / LATENTS, (statistics.model_dump_json(indent=1) + "\n").encode())

@@ -28,7 +28,11 @@ RunPath = Annotated[
 CheckpointPath = Annotated[Path | None, typer.Option("--checkpoint", help="The same as RUN.")]
 ModelPath = Annotated[  # of commands that take other things by position
     Path | None,
-    typer.Option("--checkpoint", help="Folder of a run or of a checkpoint.", show_default="the newest run under runs/"),
+    typer.Option(
+        "--checkpoint",
+        help="Folder of a run or of a checkpoint, or hf://owner/name.",
+        show_default="the newest run under runs/",
+    ),
 ]
 Best = Annotated[bool, typer.Option("--best", help="Take a run's best checkpoint by validation, not its newest.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]

@@ -31,13 +31,13 @@ def report(
     elsewhere, so that it can be sent and kept. Where the images of a run are
     at hand, it shows those that the model rebuilds best and worst.
     """
-    from vae_dist.atomic_files import replace_file
+    from vae_dist.atomic_files import write_result
     from vae_dist.reporting.report import report as write_report
 
     if len(runs) > MOST:
         raise UsageError(f"Give one to {MOST} runs, not {len(runs)}.")
-    content = write_report(runs, [_examples_of(run) for run in runs]).encode("utf-8", "backslashreplace")
-    replaced = replace_file(out, content)
+    content = write_report(runs, map(_examples_of, runs)).encode("utf-8", "backslashreplace")
+    replaced = write_result(out, content)
     print_written(out, f"{len(content) / 2**20:.1f} MiB", replaced=replaced)
 
 

@@ -187,7 +187,7 @@ def _score(
     from vae_dist.inference.scoring import score_images
 
     if done := kept.load():
-        print(printable(f"{kept.path}: goes on after {done:,} of {len(images.names):,} images"))
+        print(printable(f"{kept.path}: goes on after {done:,} of {len(images.names):,} images"), flush=True)
     with scoring_progress(len(images.names), visible=process_group.is_rank_zero) as on_progress:
         scores = score_images(
             images.model,

@@ -1,4 +1,4 @@
-"""Data as they are at hand: whoever only looks at a run, a stranger's perhaps, downloads nothing and decodes no set."""
+"""Load data only if they are on this machine, for commands that only look at a run, which may be a stranger's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -27,8 +27,8 @@ def read_images(paths: Sequence[Path], image_shape: tuple[int, int, int], rule: 
     """
     decoded = [decode_picture(expanded(path), rule, image_shape[0]) for path in paths]
     for path, picture in zip(paths, decoded, strict=True):
-        if told := picture.remarks.in_words():
-            warnings.warn(f"{path}: {told}.", stacklevel=2)
+        if remarks := picture.remarks.in_words():
+            warnings.warn(f"{path}: {remarks}.", stacklevel=2)
     images = torch.stack([torch.from_numpy(picture.pixels) for picture in decoded])
     return centre_crop(images, *image_shape[1:])
 

@@ -117,6 +117,13 @@ class Operations:
 
 
 def _answer(point: Point) -> Answer:
+    """Return what the page shows of a point.
+
+    Raises:
+        UserError: it is so far out that its numbers are not finite.
+    """
+    if not (point.z.isfinite().all() and np.isfinite(point.scores).all()):
+        raise UserError("That is too far out to compute: ask for smaller numbers.")
     z = base64.b64encode(point.z.float().cpu().numpy().astype("<f4").tobytes()).decode()
     return {"z": z, "image": _data_uri(point.image), "scores": point.scores}
 

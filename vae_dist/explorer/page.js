@@ -78,7 +78,7 @@ const showSliders = () => {
   sliders.forEach(({ row, input, output }, number) => {
     const score = moves[number] ?? start.scores[number];
     input.value = score;
-    output.textContent = `${score < -0.005 ? "−" : ""}${Math.abs(score).toFixed(2)}`;
+    output.textContent = `${score < -0.005 ? "-" : ""}${Math.abs(score).toFixed(2)}`;
     row.classList.toggle("moved", number in moves);
   });
   get("reset").disabled = !Object.keys(moves).length;

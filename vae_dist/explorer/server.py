@@ -49,7 +49,7 @@ def address(listener: socket.socket) -> str:
 
 
 def build_server(app: "Starlette") -> "uvicorn.Server":
-    """Return a server that runs until a signal comes, which then does what it would have done."""
+    """Return a server that runs until a signal comes, ends, and raises that signal again."""
     import uvicorn
 
     config = uvicorn.Config(

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from vae_dist.atomic_files import replace_file
+from vae_dist.atomic_files import write_result
 from vae_dist.errors import UserError
 
 GAP = 2  # pixels between the tiles of a grid
@@ -155,10 +155,7 @@ def _save(
         first.save(buffer, format=file_format, pnginfo=texts, comment=comment, **several)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: this picture can't be a {suffix} ({error}); end the name in .png.") from error
-    try:
-        return replace_file(path, buffer.getvalue())
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+    return write_result(path, buffer.getvalue())
 
 
 def _enlarged(image: UInt8[Tensor, "c h w"]) -> Image.Image:

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from vae_dist.data import Dataset
 from vae_dist.data.dataset import ResidentDataset
-from vae_dist.inference.drawing import grid, to_bytes
+from vae_dist.inference.drawing import grid
 from vae_dist.inference.error_sheet import with_error_maps
-from vae_dist.inference.figures import encode_images
-from vae_dist.inference.generation import decode
+from vae_dist.inference.figures import reconstruct_images
 from vae_dist.inference.image_scores import has_likelihood
 from vae_dist.inference.scoring import score_images
 from vae_dist.models import Model
@@ -91,8 +90,7 @@ def _rebuilt(
     model: Model, dataset: Dataset, split: str, indices: Int64[Tensor, " few"], neg_elbo: Float64[Tensor, " n"]
 ) -> list[Example]:
     originals = dataset.images(split, indices)
-    rebuilt = to_bytes(decode(model, encode_images(model, originals)))
-    rows = with_error_maps(originals.cpu(), rebuilt)
+    rows = with_error_maps(originals.cpu(), reconstruct_images(model, originals))
     return [
         Example(place, float(neg_elbo[place]), grid(row, columns=len(row)))
         for place, row in zip(indices.tolist(), rows, strict=True)

@@ -17,7 +17,7 @@ from vae_dist.models import Model
 
 @dataclass(frozen=True)
 class Point:
-    """Latents, and what they are.
+    """Latents, with their image and their place.
 
     Attributes:
         z: all of them.

@@ -27,11 +27,11 @@ _maximum = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
 class FIDInception(inception.Inception3):  # type: ignore[misc] # torchvision has no types
     """Returns 2,048 features an image: the last block's, averaged over places.
 
-    Its weights are numbers of no meaning until they are loaded.
+    Its weights are arbitrary until they are loaded.
     """
 
     def __init__(self) -> None:
-        with torch.random.fork_rng(devices=[]):  # whose random numbers are a run's
+        with torch.random.fork_rng(devices=[]):  # a run's random numbers stay as they were
             super().__init__(num_classes=CLASSES, aux_logits=False, init_weights=False)
         for name, channels, pooled in (("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)):
             setattr(self, name, _BlockA(channels, pooled))

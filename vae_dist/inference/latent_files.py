@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vae_dist.atomic_files import replace_file
+from vae_dist.atomic_files import write_result
 from vae_dist.checkpoint.tensor_file import DamagedCheckpointError, read_specs, read_tensors
 from vae_dist.errors import UserError
 
@@ -61,11 +61,7 @@ def write_latents(path: Path, latents: Float[Tensor, "n *latent"], groups: Group
         name: part.unflatten(1, shape).contiguous()
         for (name, shape), part in zip(_by_name(groups).items(), parts, strict=True)
     }
-    content = safetensors.torch.save(tensors, dict(how))
-    try:
-        replace_file(path, content)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+    write_result(path, safetensors.torch.save(tensors, dict(how)))
 
 
 def read_latents(path: Path, groups: Groups) -> tuple[Float[Tensor, "n all"], dict[str, str]]:

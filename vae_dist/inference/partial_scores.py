@@ -11,13 +11,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vae_dist.atomic_files import replace_file
+from vae_dist.atomic_files import write_result
 from vae_dist.checkpoint.format import TensorSpec
 from vae_dist.checkpoint.tensor_file import DamagedCheckpointError, compare, read_specs, read_tensors
 from vae_dist.distributed.process_group import ProcessGroup
 from vae_dist.distributed.signals import StopSignals
 from vae_dist.distributed.stoppable import stop_reason
-from vae_dist.errors import UserError
 from vae_dist.inference.image_scores import ScoresSoFar
 
 SAVE_EVERY_S = 10.0
@@ -78,14 +77,10 @@ class PartialScores:
         self.path.unlink(missing_ok=True)
 
     def _write(self, scores: ScoresSoFar) -> None:
-        content = safetensors.torch.save(_tensors_of(scores), self._depends_on)
-        try:
-            replace_file(self.path, content)
-        except OSError as error:
-            raise UserError(f"{self.path} can't be written: {error.strerror}.") from error
+        write_result(self.path, safetensors.torch.save(_tensors_of(scores), self._depends_on))
 
     def _read(self) -> None:
-        """Read the file; one that is damaged or of something else is as good as none."""
+        """Read the file, unless it is damaged or of something else."""
         expected = {
             name: TensorSpec(tuple(tensor.shape), torch.float64) for name, tensor in _tensors_of(self._so_far).items()
         }

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vae_dist.atomic_files import replace_file
-from vae_dist.errors import UsageError, UserError
+from vae_dist.atomic_files import write_result
+from vae_dist.errors import UsageError
 
 Columns = Mapping[str, Sequence[Any]]
 PROTOCOL = "protocol"
@@ -36,11 +36,7 @@ def write_scores(path: Path, columns: Columns, protocol: str) -> bool:
     Raises:
         UserError: the file can't be written.
     """
-    content = WRITERS[path.suffix](columns, protocol)
-    try:
-        return replace_file(path, content)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}.") from error
+    return write_result(path, WRITERS[path.suffix](columns, protocol))
 
 
 def _csv_of(columns: Columns, protocol: str) -> bytes:

@@ -60,9 +60,9 @@ class AdversarialPenalty(Penalty):
         def penalty(reconstructions: Tensor) -> Tensor:
             return _fooling_loss(self._config.loss, functional_call(self._discriminator, frozen, (reconstructions,)))
 
-        told = linearized(penalty, rebuilt.reconstructions)
-        ratio = self._norm(loss.loss, rebuilt) / self._norm(told, rebuilt).clamp(min=SMALLEST_NORM)
-        weighted = self._weight * told * (ratio if self._config.balance == "adaptive" else 1)
+        fooling = linearized(penalty, rebuilt.reconstructions)
+        ratio = self._norm(loss.loss, rebuilt) / self._norm(fooling, rebuilt).clamp(min=SMALLEST_NORM)
+        weighted = self._weight * fooling * (ratio if self._config.balance == "adaptive" else 1)
         return Loss(loss.loss + weighted, {**loss.metrics, "gradient_ratio": ratio}, rebuilt.reconstructions.detach())
 
     def remark(self, metrics: Mapping[str, float]) -> str | None:

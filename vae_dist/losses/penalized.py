@@ -60,7 +60,7 @@ def linearized(
 
 
 class Penalized(Objective):
-    """The −ELBO and penalties, which the metrics of the ELBO know nothing of.
+    """The −ELBO and penalties. The metrics −ELBO, distortion and rate are without these.
 
     Args:
         elbo: of the model.

@@ -42,7 +42,7 @@ class _Shown:
             return
         self._shown = now
         if on_terminal:
-            self._bar.start()
             self._bar.update(self._task, completed=done, total=total)
+            self._bar.start()
         else:
             self._console.print(f"{self._doing}: {done:,} of {total:,}", highlight=False)

@@ -1,5 +1,6 @@
 """Format the last message of a run."""
 
+import shlex
 from pathlib import Path
 
 
@@ -15,12 +16,13 @@ def finished(run: Path, figures: str, caution: str | None, *, spatial: bool, spl
     """
     first = f"{caution}\n" if caution else ""
     pictures = "reconstructions.png" if spatial else "samples.png, reconstructions.png"
+    name = shlex.quote(str(run))
     return (
         f"{first}Finished{f': {figures}' if figures else '.'}\n"
         f"Pictures: {run}/images/{pictures}\n"
         f"Checkpoints: {run}/checkpoints\n"
-        f"Figures: vae-dist evaluate {run} --split {split}{' --metrics psnr,ssim' if spatial else ''}\n"
-        f"Next: vae-dist {'reconstruct' if spatial else 'sample'} {run}"
+        f"Figures: vae-dist evaluate {name} --split {split}{' --metrics psnr,ssim' if spatial else ''}\n"
+        f"Next: vae-dist {'reconstruct' if spatial else 'sample'} {name}"
     )
 
 

@@ -32,8 +32,8 @@ def facts_of_folder(survey: Survey) -> dict[str, str]:
             "modes": _counted(look.mode for look in readable),
             "grey": _greyness(survey),
         }
-    told = sum((look.remarks for look in readable), Remarks()).in_words()
-    return facts | ({"levels": told} if told else {}) | ({"can't be read": _named(problems)} if problems else {})
+    levels = sum((look.remarks for look in readable), Remarks()).in_words()
+    return facts | ({"levels": levels} if levels else {}) | ({"can't be read": _named(problems)} if problems else {})
 
 
 def facts_of_pack(dataset: PackedDataset) -> dict[str, str]:

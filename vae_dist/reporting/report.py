@@ -1,7 +1,7 @@
 """The report of one or several runs: a single HTML file that needs nothing else."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ NOTE, ENTRY = {"class": "note"}, {"class": "entry"}
 PROTOCOL = ("split", "images", "k", "seed", "binarization", "precision", "noise")
 
 
-def report(runs: Sequence[Path], examples: Sequence[Examples | str] = ()) -> str:
+def report(runs: Sequence[Path], examples: Iterable[Examples | str] = ()) -> str:
     """Return the page about some runs.
 
     Args:
         runs: their folders.
-        examples: of each, held-out images with their reconstructions, or a sentence that says why there are none.
+        examples: of each, held-out images with their reconstructions, or a sentence that says why there are none. They
+            are asked for when all runs have been read.
 
     Raises:
         UserError: one is no run, or its files can't be read.

@@ -60,7 +60,7 @@ def _on_the_way(run: Path, kind: Kind) -> list[Figure]:
 
 
 def _examples_of(examples: Examples) -> str:
-    """Return images with reconstructions and error maps, and of what the best and the worst are that."""
+    """Return images with reconstructions and error maps, and a note on how the best and the worst were chosen."""
     sections = [_section(title, _figures_of(examples, group), "examples") for group, title in GROUPS.items()]
     figure = "−ELBO" if examples.is_bound else "cross-entropy + rate"
     which = "all" if examples.scored == examples.size else f"the first {examples.scored:,} of"

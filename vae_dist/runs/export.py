@@ -26,12 +26,22 @@ def export_to_diffusers(checkpoint: Checkpoint, out: Path) -> LatentStatistics |
     config = checkpoint.config.model
     if not isinstance(config, AutoencoderKLConfig):
         raise UsageError(
-            f"{checkpoint.path} is of model.kind {config.kind}, and diffusers has a class for autoencoder-kl alone."
+            f"{checkpoint.path} is of model.kind {config.kind}, and diffusers has a class for autoencoder-kl alone: "
+            "--format torch or --format onnx takes any model."
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already, and export overwrites nothing: give another folder.")
+    check_new_folder(out)
     model, statistics = model_of(checkpoint), latent_statistics(checkpoint)
     assert isinstance(model, AutoencoderKL)  # noqa: S101 - of its config
     replace_file(out / CARD, diffusers_card(checkpoint, statistics).encode())
     write_diffusers_folder(out, model, config, statistics)
     return statistics
+
+
+def check_new_folder(out: Path) -> None:
+    """Check that a folder isn't there yet, or is empty.
+
+    Raises:
+        UsageError: it holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already, and export overwrites nothing: give another folder.")

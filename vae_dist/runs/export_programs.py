@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from vae_dist.atomic_files import replace_file
 from vae_dist.checkpoint import Checkpoint
-from vae_dist.checkpoint.model import has_averaged_weights, model_of
-from vae_dist.errors import UsageError, UserError
+from vae_dist.checkpoint.model import model_of
+from vae_dist.errors import UserError
 from vae_dist.models import Model
 from vae_dist.models.spatial import SpatialModel
+from vae_dist.runs.export import check_new_folder
+from vae_dist.runs.model_card import CARD, weights_of
 from vae_dist.runs.onnx_model import OPSET, write_onnx
 
 Format = Literal["torch", "onnx"]
-CARD = "README.md"
 TRACED, CHECKED = 2, 5  # images in a batch: the one that is traced, and another that the program is checked with
 TOLERANCE = 1e-4  # of the largest value
 
@@ -84,8 +85,7 @@ def export_programs(checkpoint: Checkpoint, out: Path, file_format: Format) -> f
         UserError: what was written computes something else, or can't be traced.
         OSError: the disk refuses.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already, and export overwrites nothing: give another folder.")
+    check_new_folder(out)
     model = model_of(checkpoint)
     if isinstance(model, SpatialModel):
         model = model.for_images(checkpoint.rule.height, checkpoint.rule.width)
@@ -152,13 +152,9 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "program": f"vae-dist {__version__}",
         "run": os.fsencode(checkpoint.run).decode("utf-8", "replace"),  # not every name is UTF-8
         "step": str(checkpoint.state.step),
-        "weights": _weights(checkpoint),
+        "weights": weights_of(checkpoint),
         "pixels": "[0, 1]",
     }
-
-
-def _weights(checkpoint: Checkpoint) -> str:
-    return "averaged (EMA)" if has_averaged_weights(checkpoint) else "raw"
 
 
 def _card(checkpoint: Checkpoint, model: Model, file_format: Format) -> str:
@@ -167,7 +163,7 @@ def _card(checkpoint: Checkpoint, model: Model, file_format: Format) -> str:
     images, latents = (f"(batch, {', '.join(map(str, shape))})" for shape in (model.image_shape, model.latent_shape))
     return f"""# {config.model.kind}, exported by vae-dist
 
-Weights: {_weights(checkpoint)}, after step {state.step:,} of {config.train.steps:,}. Data: {config.data.name}.
+Weights: {weights_of(checkpoint)}, after step {state.step:,} of {config.train.steps:,}. Data: {config.data.name}.
 
 - `encoder`: from images `x` of shape {images}, float32 with pixels in [0, 1], to `mu` and `sigma`, mean and standard
   deviation of the posterior, each of shape {latents}

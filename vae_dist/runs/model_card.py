@@ -68,13 +68,17 @@ images = sample(model, 16)  # pixels in [0, 1]
 {for_diffusers if isinstance(checkpoint.config.model, AutoencoderKLConfig) else ""}"""
 
 
+def weights_of(checkpoint: Checkpoint) -> str:
+    """Return in words which weights of a checkpoint are taken."""
+    return "averaged (EMA)" if has_averaged_weights(checkpoint) else "raw"
+
+
 def _table(checkpoint: Checkpoint, statistics: LatentStatistics | None) -> str:
     config, state = checkpoint.config, checkpoint.state
-    weights = "averaged (EMA)" if has_averaged_weights(checkpoint) else "raw"
     rows = {
         "model": config.model.kind,
         "latents": _latents(config),
-        "weights": f"{weights}, after step {state.step:,} of {config.train.steps:,}, "
+        "weights": f"{weights_of(checkpoint)}, after step {state.step:,} of {config.train.steps:,}, "
         f"{config.train.batch_size} images a step",
         "data": f"{config.data.name}: {_augmentation(config)}, in images of {'×'.join(map(str, state.image_shape))}, "
         f"binarization {state.binarization}",

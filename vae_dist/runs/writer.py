@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import secrets
+import shlex
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +64,8 @@ class RunWriter:
     @property
     def command_to_go_on(self) -> str:
         """Return what goes on with this run, as a sentence begins."""
-        return f"The same command with --out {self.path} instead of --fresh" if self._fresh else "The same command"
+        with_out = f"The same command with --out {shlex.quote(str(self.path))} instead of --fresh"
+        return with_out if self._fresh else "The same command"
 
     @property
     def images(self) -> Path:
@@ -81,10 +83,12 @@ class RunWriter:
             The newest intact checkpoint, or None where a run is to start at the beginning.
 
         Raises:
-            UsageError: the folder is another config's run or one of more steps, or of other weights, or no run at all.
+            UsageError: the folder is another config's run or one of more steps, or of other weights, or no run at all;
+                or checkpoints in it couldn't be read.
             UserError: another process writes in it, no checkpoint in it is whole, the given weights can't be read, or
                 the disk refuses.
         """
+        _check_is_utf8(self.path)
         with self._disk_errors():
             self.path.mkdir(parents=True, exist_ok=True)
             self._check_it_is_ours()
@@ -226,3 +230,17 @@ def _record_so_far(file: Path) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _check_is_utf8(path: Path) -> None:
+    """Check that safetensors can read files in a folder.
+
+    Raises:
+        UsageError: its path is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"The path {path} is not UTF-8, and checkpoints in it couldn't be read: rename it, or give another --out."
+        ) from error

@@ -68,8 +68,9 @@ class AdversarialStep(TrainStep):
         if not self._begun:
             return losses
         pairs = [(part.images, loss.reconstruction) for part, loss in zip(parts, losses, strict=True)]
-        told = self._opposed.backward(pairs)
-        return [Loss(loss.loss, {**loss.metrics, **other.metrics}) for loss, other in zip(losses, told, strict=True)]
+        of_discriminator = self._opposed.backward(pairs)
+        both = zip(losses, of_discriminator, strict=True)
+        return [Loss(loss.loss, {**loss.metrics, **other.metrics}) for loss, other in both]
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the model's gradient; NaN where the discriminator's isn't finite, so that none moves."""
