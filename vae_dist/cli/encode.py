@@ -10,7 +10,8 @@ import typer
 
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.options import Best, Debug, ModelPath, Seed, on_all_ranks, open_checkpoint, pictures_among
-from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
+from vae_dist.cli.stopping import stop_signals
+from vae_dist.distributed.signals import StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.printable import printable
 
@@ -62,12 +63,8 @@ def encode(
     """
     if pictures and split:
         raise UsageError(f"Give pictures or --split {split}, not both.")
-    with StopSignals() as signals:
-        try:
-            _encode(pictures or [], split, out, seed if sample else None, checkpoint, signals, scaled=scaled, best=best)
-        except Stopped as stopped:
-            print("Stopped. The same command goes on.")
-            raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+    with stop_signals("The same command goes on.") as signals:
+        _encode(pictures or [], split, out, seed if sample else None, checkpoint, signals, scaled=scaled, best=best)
 
 
 def _encode(

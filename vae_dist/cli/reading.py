@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
-from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
-from vae_dist.printable import printable
+from vae_dist.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,9 +21,9 @@ def reading(console: "Console", last_words: str = "Nothing was written.") -> Ite
     """
     from vae_dist.reporting.counting import counting_display
 
-    try:
-        with StopSignals() as signals, signals.raised(), counting_display(console, "reading pictures") as show:
-            yield show
-    except Stopped as stopped:
-        print(printable(f"Stopped. {last_words}"))
-        raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+    with (
+        stop_signals(last_words) as signals,
+        signals.raised(),
+        counting_display(console, "reading pictures") as show,
+    ):
+        yield show

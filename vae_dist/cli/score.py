@@ -10,9 +10,10 @@ import typer
 from vae_dist.cli.errors import handle_errors
 from vae_dist.cli.evaluate import TARGETS, scoring_progress
 from vae_dist.cli.options import Best, Debug, ModelPath, Seed, on_all_ranks, open_checkpoint
+from vae_dist.cli.stopping import stop_signals
 from vae_dist.cli.terminal import plain_table, table_console
 from vae_dist.cli.written import print_written
-from vae_dist.distributed.signals import EXIT_CODES, Stopped, StopSignals
+from vae_dist.distributed.signals import Stopped, StopSignals
 from vae_dist.errors import UsageError
 from vae_dist.printable import one_line, printable
 
@@ -80,12 +81,8 @@ def score(
     check_suffix(out)
     if bool(pictures) == bool(split):
         raise UsageError("Give pictures to score, or --split val for those of the run; a run goes after --checkpoint.")
-    with StopSignals() as signals:
-        try:
-            _score_and_write(pictures or [], split, k, seed, out, worst, checkpoint, signals, best=best)
-        except Stopped as stopped:
-            print("Stopped. The same command goes on.")
-            raise typer.Exit(EXIT_CODES[stopped.reason]) from None
+    with stop_signals("The same command goes on.") as signals:
+        _score_and_write(pictures or [], split, k, seed, out, worst, checkpoint, signals, best=best)
 
 
 def _score_and_write(

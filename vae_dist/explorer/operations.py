@@ -51,7 +51,7 @@ class _Walk(_Request):
 
 
 class Operations:
-    """What the page can ask for.
+    """The requests of the page, by name.
 
     Args:
         exploration: of the model.

@@ -28,7 +28,7 @@ FOR_DIFFUSERS = "vae"  # the folder of an autoencoder in diffusers' pipelines
 
 @dataclass(frozen=True)
 class Upload:
-    """What goes to a repository.
+    """The files that go to a repository.
 
     Attributes:
         repository: owner/name.
