@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ QUICK: tuple[str, ...] = tuple(
 )
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+STARTS_PROCESSES = {
+    f"test_{name}.py"
+    for name in ("processes", "stopping", "launching", "training", "originals_training", "chaos", "library")
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that wait for processes first, on every worker: at the end each would wait alone."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.path.name in STARTS_PROCESSES]
+    quick = [item for item in items if item.path.name not in STARTS_PROCESSES]
+    share = -(-len(quick) // workers)  # xdist gives every worker as many that follow one another
+    items[:] = [
+        item
+        for worker in range(workers)
+        for item in (*slow[worker::workers], *quick[worker * share : (worker + 1) * share])
+    ]
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
@@ -90,6 +109,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = program("train", *QUICK, "--set", "train.steps=300", cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fork_server() -> None:
+    """Start the server that ranks are forked from, before decoding processes start one that has not imported torch."""
+    forkserver.ensure_running()
 
 
 @pytest.fixture(autouse=True, scope="session")
