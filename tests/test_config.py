@@ -209,7 +209,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are(override: str, expected
         ("train.profile=maybe", "train.profile is 'maybe'; it should be true or false."),
         ("train.precision=bfloat16", "it should be auto, fp32, bf16 or fp16: did you mean bf16?"),
         ("data.binarize=null", "data.binarize is null; it should be dynamic, static or none: did you mean none?"),
-        ("tracking.trackers=wandb", "it should be a list of tensorboard or wandb: did you mean [wandb]?"),
+        ("tracking.trackers=wandb", "it should be a list of tensorboard, wandb or trackio: did you mean [wandb]?"),
         ("data={name: folder, root: 2024}", "data.root is 2024; it should be a path or null: write ./ before"),
         ("optim.schedule=" + 300 * "x", "xxx...xxx"),
         ("optim.lr=.nan", "optim.lr is nan"),
