@@ -42,7 +42,7 @@ def test_a_run_of_two_ranks_survives_kills(
     chaos: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All of them and then one rank, both while a checkpoint is written, and the launcher some time after the start."""
-    settings = ("--set", "train.steps=200", "--set", "train.reduce=exact")
+    settings = ("--set", "train.steps=100", "--set", "train.reduce=exact", "--set", "model.h_dim=64")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["chaos", "--kills", "3", "--ranks", "2", "--seed", "4", *settings])
     chaos.main()
