@@ -50,7 +50,7 @@ def test_torchruns_store_is_all_that_a_process_group_needs(monkeypatch: pytest.M
     ids=["vae-dist", "accelerate --multi_gpu"],
 )
 def test_two_processes_are_two_ranks_of_one_run(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Of torchrun's, tests/test_stopping.py has two runs."""
+    """torchrun is in tests/test_stopping.py, where a run of two ranks restarts."""
     result = run(*command, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert processes_of(tmp_path) == 2

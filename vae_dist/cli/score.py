@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vae_dist.models import Model
 
 MOST_WORST = 1000  # in one picture
-MOST_CLASSES = 50  # that are told from one another
+MOST_CLASSES = 50  # that are compared with one another
 
 
 class Images(NamedTuple):

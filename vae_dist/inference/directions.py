@@ -12,7 +12,7 @@ from vae_dist.inference.blocks import block_size
 from vae_dist.inference.latent_map import principal_components
 from vae_dist.models import Model
 
-# That directions are found from: images, numbers of all their latents, and pixels over height and width.
+# Of the images that directions are found from: how many, numbers of all their latents, and pixels of all.
 MOST_IMAGES, MOST_NUMBERS, MOST_PIXELS = 512, 1 << 24, 1 << 22
 FEWEST_IMAGES = 64
 FLAT = "Each slider is a latent, in standard deviations from its mean over images; the most active ones come first."

@@ -84,7 +84,7 @@ def fetch_vgg16() -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else it tells of every attempt
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else it prints every attempt
     try:
         path = Path(hf_hub_download(REPOSITORY, FILE, revision=REVISION))
     except Exception as error:  # of the network, of the Hub and of the disk

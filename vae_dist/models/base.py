@@ -1,7 +1,7 @@
 """The contract of a model: everything that trains, scores and samples uses these methods and no others.
 
-A model is an inference network, a generative network, a likelihood and a prior. It knows nothing of processes,
-devices or files, and it holds no randomness: noise is an argument.
+A model is an inference network, a generative network, a likelihood and a prior. It depends on no process,
+device or file, and it holds no randomness: noise is an argument.
 """
 
 import math

@@ -16,7 +16,7 @@ BAR_WIDTH, LEAST_WIDTH = 20, 80  # columns; in a narrower terminal there is text
 
 
 def _control(codes: str) -> Segments:
-    """Return terminal codes of which rich knows none, marked as one that takes no room on a line."""
+    """Return terminal codes that rich has no names for, marked as one that takes no room on a line."""
     return Segments([Segment(codes, None, [(ControlType.CARRIAGE_RETURN,)])])
 
 
