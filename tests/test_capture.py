@@ -83,6 +83,7 @@ KINDS: dict[str, Mapping[str, Any]] = {
     "adamw": {"objective": {"warmup_steps": 5}, "optim": {"warmup_steps": 4}},
     "two shapes": {"objective": {"kind": "iwae", "samples": 2, "final_samples": 3, "final_from": 0.5}},
     "exact, adamax": {"optim": {"kind": "adamax"}, "train": {"reduce": "exact"}},
+    "muon": {"optim": {"kind": "muon", "warmup_steps": 4}},
     "augmented, accumulated, sgd": {
         "data": {"val_size": 16, "random_flip": True, "random_crop": 24},
         "optim": {"kind": "sgd", "lr": 0.01, "schedule": "constant"},

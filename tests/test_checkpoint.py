@@ -85,7 +85,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert all(torch.equal(tensor, originals[name]) for name, tensor in tensors.items())
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adamax", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "adamax", "muon", "sgd"])
 def test_a_restored_optimizer_takes_the_same_next_step(kind: str) -> None:
     config = Config.model_validate({"optim": {"kind": kind}, "model": {"h_dim": 6, "z_dim": 2}})
     one = build_model(config.model, SHAPE)

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from vae_dist.config import parse_config
 from vae_dist.optim.ema import EMA
+from vae_dist.optim.muon import Muon
 from vae_dist.optim.optimizers import build_optimizer, state_tensors, step_unless
 
 PLAIN: dict[str, Callable[[Iterable[Tensor]], torch.optim.Optimizer]] = {
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.01, fused=True),
     "adamax": lambda parameters: torch.optim.Adamax(parameters, lr=0.1, weight_decay=0.01),
+    "muon": lambda parameters: Muon(parameters, 0.1, momentum=0.95, betas=(0.9, 0.999), weight_decay=0.01),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1, weight_decay=0.01),
 }
 

@@ -288,7 +288,7 @@ def step_with_one_gradient_out_of_range(settings: dict[str, Any]) -> None:
     process_group.close()
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adamax", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "adamax", "muon", "sgd"])
 def test_a_gradient_out_of_range_on_one_process_skips_the_step_on_all(tmp_path: Path, kind: str) -> None:
     settings = {
         "model": {"h_dim": 8, "z_dim": 2},

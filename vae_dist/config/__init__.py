@@ -43,7 +43,7 @@ from vae_dist.config.model import (
     PatchAutoencoderConfig,
 )
 from vae_dist.config.objective import BaseObjectiveConfig, ELBOConfig, IWAEConfig, ObjectiveConfig
-from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, OptimConfig, SGDConfig
+from vae_dist.config.optim import AdamaxConfig, AdamWConfig, BaseOptimConfig, MuonConfig, OptimConfig, SGDConfig
 from vae_dist.config.perceptual import (
     BasePerceptualConfig,
     LPIPSConfig,
@@ -96,6 +96,7 @@ __all__ = [
     "MLPConfig",
     "MnistConfig",
     "ModelConfig",
+    "MuonConfig",
     "NoAdversaryConfig",
     "NoPerceptualConfig",
     "NormalPriorConfig",

@@ -46,6 +46,17 @@ class AdamaxConfig(BaseOptimConfig):
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description=BETAS)
 
 
+class MuonConfig(BaseOptimConfig):
+    """Momentum whose matrices are made orthogonal before every step (Jordan and others 2024)."""
+
+    builder: ClassVar[str] = "vae_dist.optim.optimizers:build_muon"
+
+    kind: Literal["muon"] = "muon"
+    momentum: Decay = Field(0.95, description="decay of the gradient's running mean, of matrices and convolutions")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="adamw's, by which biases and other vectors move")
+    weight_decay: Number = Field(0.0, ge=0, description="decoupled, times the learning rate")
+
+
 class SGDConfig(BaseOptimConfig):
     """Gradient descent without momentum."""
 
@@ -54,4 +65,4 @@ class SGDConfig(BaseOptimConfig):
     kind: Literal["sgd"] = "sgd"
 
 
-OptimConfig = Annotated[AdamWConfig | AdamaxConfig | SGDConfig, Kinds(default="adamw")]
+OptimConfig = Annotated[AdamWConfig | AdamaxConfig | MuonConfig | SGDConfig, Kinds(default="adamw")]

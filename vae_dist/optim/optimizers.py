@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
-from vae_dist.config import AdamaxConfig, AdamWConfig, OptimConfig, SGDConfig
+from vae_dist.config import AdamaxConfig, AdamWConfig, MuonConfig, OptimConfig, SGDConfig
+from vae_dist.optim.muon import Muon
 
-# What each optimizer keeps for a parameter: names of tensors shaped like it; each also keeps a scalar `step`.
+# What torch's optimizers keep for a parameter: names of tensors shaped like it; each also keeps a scalar `step`.
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
     torch.optim.Adamax: ("exp_avg", "exp_inf"),
@@ -22,6 +23,8 @@ MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer that a config names, over the parameters that a module trains, its state all zeros."""
     optimizer: torch.optim.Optimizer = config.build([parameter for _, parameter in trained(module)])
+    if isinstance(optimizer, Muon):
+        return optimizer  # which makes its state itself
     moments = MOMENTS[type(optimizer)]
     zeros: dict[str, Tensor] = {}
     for name, parameter in trained(module) if moments else ():
@@ -57,6 +60,17 @@ def build_adamax(config: AdamaxConfig, parameters: list[nn.Parameter]) -> torch.
         weight_decay=config.weight_decay,
         foreach=True,
         capturable=parameters[0].is_cuda,  # keeps the count of steps on the device
+    )
+
+
+def build_muon(config: MuonConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the optimizer of a `muon` config."""
+    return Muon(
+        parameters,
+        _rate(config, parameters),
+        momentum=config.momentum,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
     )
 
 
