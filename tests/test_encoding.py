@@ -74,6 +74,15 @@ def test_scaled_draws_have_mean_zero_and_deviation_one(trained_on_photos: Path) 
     assert run(trained_on_photos, "encode").strip().endswith(f"scaling_factor {statistics.scaling_factor:.6g}")
 
 
+def test_latents_of_a_split_carry_the_names_of_its_pictures(trained_on_photos: Path) -> None:
+    """As they were in the folder that was packed."""
+    run(trained_on_photos, "encode", "--split", "val", "--out", "named.safetensors")
+    with safetensors.safe_open(trained_on_photos / "named.safetensors", "pt") as file:
+        names = json.loads(file.metadata()["names"])
+    assert len(set(names)) == 4
+    assert {Path(name).name for name in names} <= {f"{number:02d}.png" for number in range(24)}
+
+
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture, dtype=np.float32)

@@ -103,6 +103,13 @@ def test_a_notebook_has_one_output_with_the_bar(monkeypatch: pytest.MonkeyPatch)
     assert "train &lt;b&gt;" in last["text/html"]
 
 
+def test_on_a_pipe_a_fact_about_the_run_is_one_line_however_long() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    progress = ProgressDisplay(console, steps=1, batch_size=1, epoch_size=1, step=0)
+    progress.summary({"run": "words " * 40 + "end", "device": "cpu"})
+    assert written(console) == f"run     {'words ' * 40}end\ndevice  cpu\n"
+
+
 def test_on_a_pipe_a_line_now_and_then_counts_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     with counting.counting_display(Console(file=output), "scoring images") as show:
@@ -124,6 +131,7 @@ PENALTY = {"perceptual": "lpips", "data": {"binarize": "none"}, "model": {"likel
     [
         ({}, LINES, False, "val −ELBO 108.80 nats; 9/10 latents used; train–val gap 8.80 nats"),
         ({}, LINES, True, "val −ELBO 108.80 nats; train–val gap 8.80 nats"),
+        ({}, [{"step": 2, "neg_elbo": 110.0}, LINES[1]], True, "val −ELBO 108.80 nats"),
         ({}, LINES[:1], False, ""),
         (PENALTY, LINES, True, "val −ELBO 108.80 nats"),
         ({"data": {"binarize": "none"}}, LINES[1:], True, "val cross-entropy + rate 108.80 nats"),

@@ -162,8 +162,10 @@ def _measure(process_group: "ProcessGroup", checkpoint: "Checkpoint", signals: S
 
 def _images(checkpoint: "Checkpoint", pictures: Sequence[Path], split: str | None) -> Images:
     if split is not None:
+        from vae_dist.data.packs.names import picture_names
+
         dataset = _dataset(checkpoint, split)
-        names = [f"{split}/{index}" for index in range(dataset.size(split))]
+        names = picture_names(dataset, split) or [f"{split}/{index}" for index in range(dataset.size(split))]
         return Images(split, names, partial(dataset.images, split))
     from vae_dist.data.input_images import read_images
 

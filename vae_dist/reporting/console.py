@@ -35,8 +35,12 @@ class ProgressDisplay:
         self._bar: Bar | None = None
 
     def summary(self, facts: Mapping[str, str]) -> None:
-        """Print facts about the run by name."""
+        """Print facts about the run by name: beside each other in a terminal, a line each on a pipe, however long."""
         if self._console is None:
+            return
+        if not (self._console.is_terminal or self._console.is_jupyter):
+            for name, fact in facts.items():
+                self.print(f"{name.ljust(max(map(len, facts)))}  {fact}")
             return
         table = Table.grid(padding=(0, 2))
         for name, fact in facts.items():

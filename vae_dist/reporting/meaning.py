@@ -35,7 +35,7 @@ def final_figures(run: Path, config: Config, *, spatial: bool) -> str:
     """Return what a run came to on validation images, and how much better it does on those that it was trained on.
 
     Nothing where no images are held out. The gap is left out where training images are harder, being augmented, or
-    another loss is minimized than the −ELBO.
+    another loss is minimized than the −ELBO; and early in a run, when images seen first cost more than those held out.
     """
     last = last_lines(run)
     val, train = (last.get(split, {}).get("neg_elbo") for split in ("val", "train"))
@@ -44,6 +44,7 @@ def final_figures(run: Path, config: Config, *, spatial: bool) -> str:
     parts = [f"val {names_of(config)['neg_elbo']} {val:.2f} nats"]
     if not spatial:
         parts.append(f"{last['val'].get('active_units')}/{last['val'].get('latent_units')} latents used")
-    if isinstance(train, float) and config.is_elbo_alone and not Augmentation.of(config.data):
+    comparable = config.is_elbo_alone and not Augmentation.of(config.data)
+    if comparable and isinstance(train, float) and val > train:
         parts.append(f"train–val gap {val - train:.2f} nats")
     return "; ".join(parts)

@@ -46,13 +46,15 @@ class RunPictures:
 
     def at_evaluation(self, model: Model, step: int) -> None:
         """Bring the curves up to date, and now and then draw samples and reconstructions; no failure ends the run."""
+        train = self._config.train
+        if step >= train.steps:
+            return  # the pictures of the end come then
         begun = time.monotonic()
         if begun >= self._next:
             self.draw_curves(step)
             now = time.monotonic()
             self._next = now + (now - begun) / MOST_TIME
-        train = self._config.train
-        if step < train.steps and is_milestone(step, train.eval_every):  # those of the end come then
+        if is_milestone(step, train.eval_every):
             with self._failures_printed():
                 self._draw_milestone(model, step)
 
