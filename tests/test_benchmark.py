@@ -125,7 +125,7 @@ def test_an_adversarys_price_is_time_with_it_over_time_without(tmp_path: Path, m
 
     monkeypatch.setattr(losses_section, "compare", compare)
     row = losses_section.price(setting_on_crops("patch-f8", tmp_path), 3, lambda line: None)[-1]
-    assert row.name == "time a step with an adversary / without, patch-f8, batch 32, fp32"
+    assert row.name == "time a step with an adversary / without, patch-f8, batch 16, fp32"
     assert (row.value, row.verdict) == (2.0, "must")
 
 

@@ -158,7 +158,7 @@ def test_one_process_needs_no_meeting_place(vae_dist: Command) -> None:
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": "wrong0"}
     result = vae_dist("train", *QUICK, **alone)
     assert result.returncode == 0, result.stderr
-    assert "on 1 process " in result.stdout
+    assert "on 1 process\n" in result.stdout
 
 
 @pytest.mark.parametrize(

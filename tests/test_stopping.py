@@ -25,7 +25,12 @@ from vae_dist.distributed.signals import StopReason, StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", "--set", "train.compile=off")
-SLOW = ("--set", "train.batch_size=9600", "--set", "model.h_dim=1000", "--set", "train.log_every=1")
+# Steps of a second, in parts of some milliseconds: two signals that come while one operation computes would be one.
+SLOW = tuple(
+    part
+    for setting in ("train.batch_size=9600", "train.accumulate=40", "model.h_dim=1000", "train.log_every=1")
+    for part in ("--set", setting)
+)
 PICTURES = {"curves.png", "samples.png", "reconstructions.png"}
 STARTED = (sys.executable,)  # an interpreter, and not a fork of one
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
