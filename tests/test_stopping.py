@@ -28,7 +28,13 @@ ENDLESS = ("--set", "train.steps=1000000", "--set", "train.eval_every=1000000", 
 # Steps of a second, in parts of some milliseconds: two signals that come while one operation computes would be one.
 SLOW = tuple(
     part
-    for setting in ("train.batch_size=9600", "train.accumulate=40", "model.h_dim=1000", "train.log_every=1")
+    for setting in (
+        "train.batch_size=9600",
+        "train.micro_batches=80",
+        "train.accumulate=40",
+        "train.log_every=1",
+        "model.h_dim=1000",
+    )
     for part in ("--set", setting)
 )
 PICTURES = {"curves.png", "samples.png", "reconstructions.png"}
